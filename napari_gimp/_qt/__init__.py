@@ -1,0 +1,1 @@
+"""Docks: the only place that imports Qt, magicgui or the viewer of napari."""

@@ -1,0 +1,1 @@
+"""Explanations: a stream of maps and attributions for one patient."""

@@ -1,0 +1,1 @@
+"""Genes: tables, panels and gene sets."""

@@ -1,0 +1,1 @@
+"""Patches: tissue, patch grid, encoders, feature extraction and store."""

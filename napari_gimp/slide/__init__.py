@@ -1,0 +1,1 @@
+"""Slides: sources, tiles, exact pyramids and progressive display levels."""

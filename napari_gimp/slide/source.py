@@ -1,0 +1,113 @@
+"""What every slide reader offers, whatever the file format.
+
+Order is (y, x) and pixels are (height, width, channels) throughout; a reader
+whose library speaks (x, y) turns round at its own edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.geometry import YX, Grid
+
+Pixels = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One stored level of a slide.
+
+    Parameters
+    ----------
+    shape
+        Height and width, px.
+    tile
+        Height and width of a native tile, px.
+    downsample
+        The exact factor (y, x) by which the level was made from level 0 (2.0, 4.0,
+        2.5, ...): not the quotient of the shapes, which are rounded.
+    """
+
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    downsample: YX
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """um per level-0 pixel (y, x), and where the number came from.
+
+    Parameters
+    ----------
+    mpp
+        um/px (y, x); None where the file does not say.
+    origin
+        The property or tag it was read from, "user", or "none".
+    verified
+        False where the value is missing or implausible (outside 0.05 to 20 um/px),
+        or is a user's word.
+    """
+
+    mpp: YX | None
+    origin: str
+    verified: bool
+
+
+class SlideSource(Protocol):
+    """An open slide. `open_slide` makes one; `close` it, or use it in a `with`."""
+
+    path: Path
+    reader: str
+    """The library that reads it: "tifffile", "openslide", ..."""
+    thread_safe: bool
+    """Whether `read_region` may be called from several threads at once."""
+    levels: tuple[Level, ...]
+    """From finest to coarsest."""
+    channels: int
+    dtype: np.dtype[np.generic]
+    resolution: Resolution
+    properties: Mapping[str, str]
+    """vendor, objective, compression, scanner, ... as text; no patient data."""
+    associated: tuple[str, ...]
+    """Names of label, macro, thumbnail images; their pixels only on request."""
+    fingerprint: str
+    """Hex digest that names the content; equal files, equal fingerprints."""
+
+    @property
+    def mpp(self) -> YX:
+        """Um per level-0 pixel (y, x); raises ResolutionError where unknown."""
+        ...
+
+    def read_region(
+        self, level: int, y: int, x: int, height: int, width: int
+    ) -> Pixels:
+        """Return true pixels (height, width, channels) of a level.
+
+        (y, x) is the upper left corner in that level's own pixels. What lies
+        outside the slide is white (255 for uint8 RGB, 0 otherwise).
+        """
+        ...
+
+    def read_associated(self, name: str) -> Pixels:
+        """Return an associated image (height, width, channels)."""
+        ...
+
+    def close(self) -> None:
+        """Release file handles; reading afterwards raises SlideError."""
+        ...
+
+    def __enter__(self) -> SlideSource: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def level_grid(source: SlideSource, level: int) -> Grid:
+    """Return the place of a level's pixels on the slide."""
+    (my, mx), (fy, fx) = source.mpp, source.levels[level].downsample
+    return Grid(source.levels[level].shape, (my * fy, mx * fx))

@@ -1,0 +1,1 @@
+"""Training: cohorts, runs, evaluation and baselines."""
