@@ -1,0 +1,292 @@
+"""A training run: what was asked for (`run.toml`) and the folder it lives in.
+
+The folder is the protocol between a training process and whoever watches it:
+`run.toml` in; `events.jsonl` (append-only) and `checkpoints/` out; a file `stop`
+asks for a clean end after the epoch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from napari_gimp.errors import RunError
+
+Stage = Literal["pretrain", "finetune"]
+Device = Literal["auto", "cpu", "cuda"]
+
+STAGES: tuple[Stage, ...] = ("pretrain", "finetune")
+SIZES = ("tiny", "small", "base")
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda")
+_PATHS = ("manifest", "genes", "out", "start", "store")
+_T = TypeVar("_T", int, float)
+
+
+def _ask(default: _T, tip: str, unit: str = "") -> _T:
+    # Forms are made from the dataclass: each field carries its tooltip and unit.
+    value: _T = field(default=default, metadata={"tip": tip, "unit": unit})
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to train; the defaults are those of fine-tuning.
+
+    Every field's tooltip and unit are in its dataclass metadata.
+
+    Raises
+    ------
+    RunError
+        If a number is out of range or the device is unknown.
+    """
+
+    epochs: int = _ask(30, "Passes over the training patients")
+    batch: int = _ask(12, "Patients per step, at least two of each class")
+    lr: float = _ask(1e-4, "Peak learning rate (in fine-tuning: of the heads)")
+    weight_decay: float = _ask(1e-4, "AdamW's decoupled weight decay")
+    warmup: int = _ask(5, "Epochs of linear warm-up before the cosine", "epochs")
+    seed: int = _ask(0, "Seed of splits, sampling, masking and first weights")
+    device: Device = field(
+        default="auto", metadata={"tip": "auto: the GPU if there is one", "unit": ""}
+    )
+    folds: int = _ask(5, "Parts into which patients are split, by class")
+    fold: int = _ask(0, "The part held out for testing, from 0")
+    patience: int = _ask(10, "Stop after so many epochs without a better one", "epochs")
+    max_patches: int = _ask(2048, "Patches drawn per slide and step", "patches")
+    window: int = _ask(2048, "Consecutive patches in which a run is masked", "patches")
+    mask_ratio: float = _ask(0.5, "Part of the window that is masked")
+    lambda_triplet: float = _ask(1.0, "Weight of the triplet loss")
+    top_genes: int = _ask(0, "Keep the genes of largest variance; 0: all", "genes")
+    workers: int = _ask(1, "Slides prepared at once", "threads")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "max_patches", "window", "workers", "patience"):
+            _check(name, getattr(self, name) >= 1, self, "a whole number from 1 on")
+        for name in ("warmup", "weight_decay", "lambda_triplet", "seed", "top_genes"):
+            _check(name, getattr(self, name) >= 0, self, "0 or more")
+        _check("batch", self.batch >= 2, self, "at least 2")
+        _check("lr", self.lr > 0, self, "above 0")
+        _check("mask_ratio", 0 < self.mask_ratio < 1, self, "between 0 and 1")
+        _check("folds", self.folds >= 2, self, "at least 2")
+        _check("fold", 0 <= self.fold < self.folds, self, f"0 to {self.folds - 1}")
+        _check("device", self.device in DEVICES, self, f"one of {', '.join(DEVICES)}")
+
+
+# The published schedule of pre-training is 100 epochs in batches of 16.
+DEFAULT_PLANS: Mapping[Stage, Plan] = {
+    "pretrain": Plan(epochs=100, batch=16, patience=100),
+    "finetune": Plan(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """One training run.
+
+    Parameters
+    ----------
+    stage
+        "pretrain" or "finetune".
+    manifest, genes
+        Cohort manifest and gene table.
+    out
+        The run folder, made if needed.
+    model, size
+        Architecture in the registry, and its preset.
+    encoder
+        Patch encoder by name.
+    start
+        Checkpoint folder, or run folder, whose weights are the starting point.
+    store
+        Where patch features are kept; beside the manifest if None.
+    plan
+        The schedule.
+
+    Raises
+    ------
+    RunError
+        If the stage or the size is unknown.
+    """
+
+    stage: Stage
+    manifest: Path
+    genes: Path
+    out: Path
+    model: str = "gimp"
+    size: str = "tiny"
+    encoder: str = "default"
+    start: Path | None = None
+    store: Path | None = None
+    plan: Plan = field(default_factory=Plan)
+
+    def __post_init__(self) -> None:
+        _check("stage", self.stage in STAGES, self, f"one of {', '.join(STAGES)}")
+        _check("size", self.size in SIZES, self, f"one of {', '.join(SIZES)}")
+
+    @classmethod
+    def read(cls, path: Path | str) -> RunConfig:
+        """Read a `run.toml`; relative paths are relative to its folder.
+
+        Raises
+        ------
+        RunError
+            If the file is missing or no TOML, a key is unknown or missing, or a
+            value has the wrong type or range.
+        """
+        path = Path(path)
+        return _config_from(_read_toml(path), path.resolve().parent)
+
+    def write(self, path: Path) -> Path:
+        """Write the resolved configuration (absolute paths, every default)."""
+        import tomli_w
+
+        content = {k: _plain(v) for k, v in asdict(self).items() if v is not None}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_text(path, tomli_w.dumps(content))
+
+    @property
+    def feature_store(self) -> Path:
+        """Folder of the feature store."""
+        return self.store or self.manifest.parent / "features"
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names inside a run folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved `run.toml`."""
+        return self.root / "run.toml"
+
+    @property
+    def events(self) -> Path:
+        """Append-only JSON lines."""
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Output of a launched process."""
+        return self.root / "log.txt"
+
+    @property
+    def process(self) -> Path:
+        """Who is training here."""
+        return self.root / "process.json"
+
+    @property
+    def stop(self) -> Path:
+        """Its existence asks for a clean end after the epoch."""
+        return self.root / "stop"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last finished epoch."""
+        return self.root / "checkpoints" / "last"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the best epoch."""
+        return self.root / "checkpoints" / "best"
+
+    @property
+    def used(self) -> bool:
+        """Whether a run has begun here."""
+        return self.events.exists() or self.last.exists()
+
+    def request_stop(self) -> None:
+        """Ask the training process to end cleanly after its epoch."""
+        self.stop.touch()
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file under a temporary name, then rename it."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"The run file {path} cannot be read ({error.strerror}). "
+            "Give the path of a run.toml."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is not valid TOML: {error}. Mend that line.") from error
+
+
+def _config_from(content: Mapping[str, Any], base: Path) -> RunConfig:
+    _check_keys(content, _names(RunConfig), "run.toml")
+    missing = [
+        f.name
+        for f in fields(RunConfig)
+        if f.default is MISSING
+        and f.default_factory is MISSING
+        and f.name not in content
+    ]
+    if missing:
+        raise RunError(f"run.toml lacks {', '.join(missing)}. Add the missing keys.")
+    values = {k: v for k, v in content.items() if k != "plan"}
+    for key, value in values.items():
+        _check_type(key, value, str)
+    paths = {k: (base / v).resolve() for k, v in values.items() if k in _PATHS}
+    plan = _plan_from(content.get("plan", {}), values["stage"])
+    return RunConfig(**{**values, **paths, "plan": plan})
+
+
+def _plan_from(content: Any, stage: Stage) -> Plan:
+    _check_type("plan", content, dict)
+    _check_keys(content, _names(Plan), "[plan]")
+    default = DEFAULT_PLANS.get(stage, Plan())
+    for key, value in content.items():
+        _check_type(key, value, type(getattr(default, key)))
+    return replace(default, **content)
+
+
+def _names(cls: type) -> list[str]:
+    return [f.name for f in fields(cls)]
+
+
+def _check_keys(given: Iterable[str], known: list[str], where: str) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise RunError(
+                f"{where} has the unknown key {key!r}.{hint} "
+                f"Keys are: {', '.join(known)}."
+            )
+
+
+def _check_type(key: str, value: object, kind: type) -> None:
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        words = {str: "text", int: "a whole number", float: "a number", dict: "a table"}
+        raise RunError(
+            f"The key {key!r} is {value!r}; it must be {words[kind]}. Change run.toml."
+        )
+
+
+def _check(name: str, fits: bool, config: object, right: str) -> None:
+    if not fits:
+        value = getattr(config, name)
+        raise RunError(f"{name} is {value!r}; it must be {right}. Change run.toml.")
+
+
+def _plain(value: object) -> object:
+    return value.as_posix() if isinstance(value, Path) else value
