@@ -16,6 +16,7 @@ __all__ = [
     "GimpError",
     "PatchError",
     "ResolutionError",
+    "ResultError",
     "RunError",
     "SlideError",
     "StoreError",
@@ -52,3 +53,7 @@ class CohortError(GimpError):
 
 class RunError(GimpError):
     """A training run's configuration or folder cannot be used."""
+
+
+class ResultError(GimpError):
+    """A result or report cannot be written where it was asked for."""

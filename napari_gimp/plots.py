@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_gimp.explain.maps import Floats, PatchMap
 from napari_gimp.explain.result import GeneAttribution, Overview
+from napari_gimp.geometry import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 INK, QUIET, HAIR = "#1b2430", "#5d6875", "#d5dae0"
 FOR, AGAINST = "#c4620a", "#5b3f95"  # the ends of PuOr_r: told apart by everyone
 PALER = 0.55  # how far histology is pulled towards white and grey under a map
-OPAQUE, FAINT = 0.88, 0.05  # opacity of the strongest and the weakest patch
+OPAQUE, FAINT = 0.78, 0.04  # opacity of the strongest and the weakest patch
 
 
 def colour(patch_map: PatchMap) -> Floats:
@@ -103,6 +104,38 @@ def slide_picture(overview: Overview, *, width: float = 7) -> Figure:
     return figure
 
 
+def close_up(overview: Overview, patch_map: PatchMap, margin: float = 0.04) -> Overview:
+    """Return the part of the overview that holds the map's patches, and a margin.
+
+    Parameters
+    ----------
+    margin
+        Width of the border around the patches, as a part of their longer extent.
+    """
+    rows, cols = (np.flatnonzero(s) for s in _occupied(patch_map))
+    first = patch_map.grid.rect_of(rows[0], cols[0])
+    last = patch_map.grid.rect_of(rows[-1], cols[-1])
+    border = margin * max(last.y1 - first.y0, last.x1 - first.x0)
+    y = _pixel_range(overview, 0, first.y0 - border, last.y1 + border)
+    x = _pixel_range(overview, 1, first.x0 - border, last.x1 + border)
+    corner = overview.grid.rect_of(y.start, x.start)
+    shape = (y.stop - y.start, x.stop - x.start)
+    grid = Grid(shape, overview.grid.cell_um, (corner.y0, corner.x0))
+    return Overview(overview.pixels[y, x], grid)
+
+
+def _occupied(patch_map: PatchMap) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    known = np.isfinite(patch_map.values)
+    return known.any(axis=1), known.any(axis=0)
+
+
+def _pixel_range(overview: Overview, axis: int, low: float, high: float) -> slice:
+    origin, cell = overview.grid.origin_um[axis], overview.grid.cell_um[axis]
+    start = max(0, int(np.floor((low - origin) / cell)))
+    stop = min(overview.grid.shape[axis], int(np.ceil((high - origin) / cell)))
+    return slice(start, stop)
+
+
 def _slide_axes(
     overview: Overview, width: float, *, legend: float
 ) -> tuple[Figure, Axes]:
@@ -157,7 +190,7 @@ def _legend(figure: Figure, patch_map: PatchMap, width: float) -> None:
     from matplotlib import colormaps
 
     height = figure.get_figheight()
-    axes = figure.add_axes((0.02, 0.36 / height, 0.96, 0.13 / height))
+    axes = figure.add_axes((0.05, 0.38 / height, 0.90, 0.12 / height))
     steps = np.linspace(0, 1, 256)
     bar = colormaps[patch_map.kind.colours](steps)[None]
     strength = np.abs(2 * steps - 1) if patch_map.signed else steps
@@ -173,18 +206,18 @@ def _legend(figure: Figure, patch_map: PatchMap, width: float) -> None:
 
 def _ticks(patch_map: PatchMap) -> list[str]:
     if not patch_map.signed:
-        return ["0th", "25th", "50th", "75th", "100th"]
+        return ["0", "25", "50", "75", "100"]
     low, high = patch_map.limits()
     return [f"{value:+.2g}" if value else "0" for value in np.linspace(low, high, 5)]
 
 
 def _legend_words(figure: Figure, patch_map: PatchMap, height: float) -> None:
     kind, y = patch_map.kind, 0.05 / height
-    scale = f"value, {patch_map.unit}" if patch_map.signed else "percentile of patches"
+    scale = f"per patch, {patch_map.unit}" if patch_map.signed else "percentile"
     for x, text, side in (
-        (0.02, kind.low, "left"),
+        (0.05, kind.low, "left"),
         (0.5, f"{patch_map.title} · {scale}", "center"),
-        (0.98, kind.high, "right"),
+        (0.95, kind.high, "right"),
     ):
         figure.text(x, y, text, ha=side, va="bottom", fontsize=8.5, color=INK)
 
@@ -250,6 +283,19 @@ def _quiet(axes: Axes) -> None:
     axes.spines["bottom"].set_color(HAIR)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8, labelcolor=QUIET, color=HAIR)
+
+
+def raw_png(patch_map: PatchMap) -> bytes:
+    """Return a PNG file of one pixel per patch in the map's colours, no histology."""
+    from io import BytesIO
+
+    from matplotlib.image import imsave
+
+    rgba = colour(patch_map)
+    rgba[..., 3] = np.isfinite(patch_map.values)
+    stream = BytesIO()
+    imsave(stream, rgba, format="png")
+    return stream.getvalue()
 
 
 def png_bytes(figure: Figure, *, dpi: int = 150) -> bytes:
