@@ -1,0 +1,194 @@
+"""Where the tissue is: a mask at about 8 um/px, and what was left out and why.
+
+Light is measured as optical density (OD, decimal, against the slide's own glass),
+since stains, ink and shadow differ in *which* light they take away:
+haematoxylin and eosin take green first; blue and green ink take red first; red
+ink takes green and blue alike; black ink and the slide's edge take all alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.errors import PatchError
+from napari_gimp.geometry import YX, Grid
+from napari_gimp.slide.source import SlideSource
+
+Mask = NDArray[np.bool_]
+Density = NDArray[np.float32]
+
+TISSUE_MPP = 8.0
+OD_FLOOR = 0.05
+"""Least optical density (green) of tissue: fat and mucin reach it, glass does not."""
+OD_CEILING = 0.15
+"""Largest threshold Otsu may choose: above it pale tissue beside dark is lost."""
+SMALLEST_SPECK_MM2 = 0.01
+LARGEST_HOLE_MM2 = 0.02
+REASONS = ("blue or green ink", "red ink", "black ink", "dark edge", "specks")
+
+
+@dataclass(frozen=True, slots=True)
+class Tissue:
+    """The tissue of a slide.
+
+    Parameters
+    ----------
+    mask
+        (rows, cols) bool, True on tissue.
+    grid
+        The place of the mask on the slide; cells of about 8 um.
+    excluded
+        mm2 that looked stained and were left out, by reason (`REASONS`).
+
+    Raises
+    ------
+    ValueError
+        If mask and grid differ in shape.
+    """
+
+    mask: Mask
+    grid: Grid
+    excluded: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.grid.shape:
+            raise ValueError(
+                f"a mask of {self.mask.shape} needs a grid of the same shape, "
+                f"got {self.grid.shape}"
+            )
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of the tissue, mm2."""
+        return float(self.mask.sum()) * _cell_mm2(self.grid.cell_um)
+
+
+def find_tissue(source: SlideSource) -> Tissue:
+    """Return the tissue of a bright-field RGB slide, seen at about 8 um/px.
+
+    Raises
+    ------
+    PatchError
+        If the slide is not 8-bit RGB.
+    """
+    from napari_gimp.slide.resample import overview
+
+    if source.channels < 3 or source.dtype != np.uint8:
+        raise PatchError(
+            f"{source.path} has {source.channels} channels of {source.dtype}; tissue "
+            "is found on 8-bit RGB bright-field slides: open one of those"
+        )
+    pixels, grid = overview(source, max(TISSUE_MPP, *source.mpp))
+    mask, excluded = tissue_mask(np.asarray(pixels, dtype=np.uint8), grid.cell_um)
+    return Tissue(mask, grid, MappingProxyType(excluded))
+
+
+def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, float]]:
+    """Return the tissue of an overview, and mm2 left out by reason.
+
+    Parameters
+    ----------
+    rgb
+        (rows, cols, 3) overview, cells of about 8 um.
+    cell_um
+        Height and width of a cell, um.
+
+    Returns
+    -------
+    mask
+        (rows, cols) bool.
+    excluded
+        mm2 for each of `REASONS`.
+    """
+    density = optical_density(rgb)
+    dark = density[..., 1] > _threshold(density)
+    artefacts = find_artefacts(density)
+    mask = dark.copy()
+    excluded = {}
+    for reason, found in artefacts.items():
+        excluded[reason] = float((mask & found).sum()) * _cell_mm2(cell_um)
+        mask &= ~found
+    cleaned = _clean(mask, np.logical_or.reduce(list(artefacts.values())), cell_um)
+    excluded["specks"] = float((mask & ~cleaned).sum()) * _cell_mm2(cell_um)
+    return cleaned, excluded
+
+
+def optical_density(rgb: NDArray[np.uint8]) -> Density:
+    """Return -log10(light / glass), (rows, cols, 3), 0 where lighter than glass.
+
+    Glass is the slide's own: the median of its brightest grey pixels, or 243 where
+    it shows none.
+    """
+    light = rgb[..., :3].astype(np.float32) + 1
+    bright = (light.min(axis=-1) > 200) & (np.ptp(light, axis=-1) < 16)
+    glass = np.full(3, 244, dtype=np.float32)
+    if bright.mean() > 0.01:
+        glass = np.maximum(np.median(light[bright], axis=0), 1)
+    density: Density = np.maximum(-np.log10(light / glass), 0).astype(np.float32)
+    return density
+
+
+def find_artefacts(density: Density) -> dict[str, Mask]:
+    """Return a mask (rows, cols) per kind of ink, and of the dark slide edge."""
+    from skimage.filters import apply_hysteresis_threshold
+
+    red, green, blue = (_smooth(density[..., k]) for k in range(3))
+    most = np.maximum(np.maximum(red, green), blue) + 1e-6
+    cold = np.where(red > 0.08, red - np.maximum(green, 0.6 * blue), 0)
+    warm = np.where((green > 0.3) & (red < 0.35 * green), blue - 0.6 * green, 0)
+    least = np.minimum(np.minimum(red, green), blue)
+    black = np.where(least > 0.6 * most, least, 0)
+    edge = np.where(least > 0.7 * most, most, 0)
+    return {
+        "blue or green ink": _grow(apply_hysteresis_threshold(cold, 0.03, 0.15)),
+        "red ink": _grow(apply_hysteresis_threshold(warm, 0.03, 0.15)),
+        "black ink": _grow(apply_hysteresis_threshold(black, 0.3, 0.6)),
+        "dark edge": _touching_border(edge > 0.04),
+    }
+
+
+def _threshold(density: Density) -> float:
+    from skimage.filters import threshold_otsu
+
+    green = np.clip(density[..., 1], 0, 0.6)
+    if green.max() - green.min() < 1e-3:
+        return OD_FLOOR
+    return float(np.clip(threshold_otsu(green) * 0.5, OD_FLOOR, OD_CEILING))
+
+
+def _smooth(channel: Density) -> Density:
+    from scipy.ndimage import uniform_filter
+
+    return np.asarray(uniform_filter(channel, 3), dtype=np.float32)
+
+
+def _grow(mask: Mask) -> Mask:
+    from scipy.ndimage import binary_dilation
+
+    return np.asarray(binary_dilation(mask, iterations=2))
+
+
+def _touching_border(mask: Mask) -> Mask:
+    from scipy.ndimage import label
+
+    pieces, _ = label(mask)
+    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    return np.asarray(np.isin(pieces, np.setdiff1d(border, [0])))
+
+
+def _clean(mask: Mask, keep_out: Mask, cell_um: YX) -> Mask:
+    from skimage.morphology import remove_small_holes, remove_small_objects
+
+    cell = _cell_mm2(cell_um)
+    large = remove_small_objects(mask, max_size=int(SMALLEST_SPECK_MM2 / cell))
+    filled = remove_small_holes(large, max_size=int(LARGEST_HOLE_MM2 / cell))
+    return np.asarray(filled & ~keep_out)
+
+
+def _cell_mm2(cell_um: YX) -> float:
+    return cell_um[0] * cell_um[1] / 1e6
