@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_gimp.training.splits import Split, patients_needed, split_patients
@@ -17,6 +17,7 @@ def cohorts(draw: st.DrawFn) -> tuple[list[str], list[str], int, int]:
     return ids, labels, folds, draw(st.integers(0, 2**16))
 
 
+@settings(deadline=None)
 @given(cohorts())
 def test_no_patient_is_in_two_parts_and_none_is_lost(
     cohort: tuple[list[str], list[str], int, int],
@@ -31,6 +32,7 @@ def test_no_patient_is_in_two_parts_and_none_is_lost(
     assert sorted(tested) == sorted(ids)
 
 
+@settings(deadline=None)
 @given(cohorts())
 def test_every_class_is_in_every_part(
     cohort: tuple[list[str], list[str], int, int],
@@ -42,6 +44,7 @@ def test_every_class_is_in_every_part(
         assert {label[p] for p in part} == set(labels)
 
 
+@settings(deadline=None)
 @given(cohorts(), st.randoms(use_true_random=False))
 def test_the_order_of_the_manifest_does_not_matter(
     cohort: tuple[list[str], list[str], int, int], random: object
