@@ -126,7 +126,7 @@ def close_up(overview: Overview, patch_map: PatchMap, margin: float = 0.04) -> O
 
 def _occupied(patch_map: PatchMap) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     known = np.isfinite(patch_map.values)
-    return known.any(axis=1), known.any(axis=0)
+    return np.asarray(known.any(axis=1)), np.asarray(known.any(axis=0))
 
 
 def _pixel_range(overview: Overview, axis: int, low: float, high: float) -> slice:

@@ -1,0 +1,246 @@
+"""A report of one analysis: a single HTML file with all its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp import plots
+from napari_gimp.errors import ResultError
+from napari_gimp.explain.maps import PatchMap
+from napari_gimp.explain.result import Overview, ReconstructionExample, Result
+
+TEMPLATE = "report.html.j2"
+STAGES = {
+    "pretrain": "pre-trained only: its classification head was never trained",
+    "finetune": "fine-tuned for classification",
+}
+
+
+def write_report(result: Result, out: Path) -> Path:
+    """Write the report and return its path.
+
+    Parameters
+    ----------
+    out
+        A folder, which gets ``report.html``, or the name of an ``.html`` file.
+
+    Raises
+    ------
+    ResultError
+        If the file cannot be written.
+    """
+    out = Path(out)
+    path = out if out.suffix.lower() in {".html", ".htm"} else out / "report.html"
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(render(result), encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise ResultError(
+            f"The report could not be written to '{path}': {error.strerror or error}. "
+            "Choose a folder you may write to, with some space left."
+        ) from error
+    return path
+
+
+def render(result: Result) -> str:
+    """Return the report's HTML; it refers to nothing outside itself."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("napari_gimp", "templates")
+    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    env.filters["um"] = plots.length_text
+    return env.get_template(TEMPLATE).render(**contents(result))
+
+
+def contents(result: Result) -> dict[str, Any]:
+    """Return what the template shows: texts, numbers, pictures as data URIs."""
+    return {
+        "r": result,
+        "answer": _answer(result),
+        "bars": _probability_bars(result),
+        "share": _share(result),
+        "pictures": _pictures(result),
+        "genes": None if result.genes is None else _gene_section(result),
+        "examples": [_example(result, e) for e in result.examples],
+        "slide_rows": _slide_rows(result),
+        "model_rows": _model_rows(result),
+    }
+
+
+def _answer(result: Result) -> dict[str, Any]:
+    best = int(np.argmax(result.probabilities))
+    alone = int(np.argmax(result.slide_only))
+    return {
+        "name": result.classes[best],
+        "percent": _percent(result.probabilities[best]),
+        "agrees": best == alone,
+        "alone": result.classes[alone],
+    }
+
+
+def _percent(value: float) -> str:
+    """Return a probability in per cent; never a rounded 0 or 100."""
+    if value > 0.995:
+        return "> 99 %"
+    return f"{100 * value:.0f} %" if value >= 0.005 else "< 1 %"
+
+
+def _probability_bars(result: Result) -> list[dict[str, Any]]:
+    order = np.argsort(-result.probabilities, kind="stable")
+    return [
+        {
+            "name": result.classes[i],
+            "both": float(result.probabilities[i]),
+            "both_text": _percent(result.probabilities[i]),
+            "alone": float(result.slide_only[i]),
+            "alone_text": _percent(result.slide_only[i]),
+        }
+        for i in order
+    ]
+
+
+def _share(result: Result) -> dict[str, Any] | None:
+    share = result.share
+    if share is None:
+        return None
+    return {
+        "slide": f"{share.slide:+.2f}",
+        "genes": f"{share.genes:+.2f}",
+        "total": f"{share.total:+.2f}",
+        "percent": round(100 * share.slide_fraction),
+    }
+
+
+def _pictures(result: Result) -> list[dict[str, str]]:
+    """Return the slide and its maps, all cut to the same place."""
+    maps = list(result.maps.values())
+    near = plots.close_up(result.overview, maps[0])
+    first = _picture("Slide", _slide_caption(result), plots.slide_picture(near))
+    return [first, *(_map_picture(result, m, near) for m in maps)]
+
+
+def _slide_caption(result: Result) -> str:
+    count, side = len(result.patches), plots.length_text(result.patches.patch_um)
+    return f"The part with tissue: {count:,} patches of {side} were analysed."
+
+
+def _map_picture(result: Result, patch_map: PatchMap, near: Overview) -> dict[str, str]:
+    title, caption = patch_map.title, patch_map.caption
+    if patch_map.signed:
+        title = f"{title}: {result.class_name}"
+    gap = result.gaps.get("patches")
+    if patch_map.name == "contribution" and gap is not None:
+        caption = f"{caption} Completeness gap {100 * gap:.2g} %."
+    return _picture(title, caption, plots.map_overlay(patch_map, near))
+
+
+def _picture(title: str, caption: str, figure: Any) -> dict[str, str]:
+    uri = data_uri(plots.png_bytes(figure, dpi=160))
+    return {"title": title, "caption": caption, "uri": uri}
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG file as text that an ``<img>`` shows."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _gene_section(result: Result) -> dict[str, Any]:
+    genes = result.genes
+    assert genes is not None
+    figure = plots.gene_bars(genes, 20, width=7.6)
+    return {
+        "uri": data_uri(plots.png_bytes(figure, dpi=160)),
+        "gap": f"{100 * genes.gap:.2g} %",
+        "present": int(genes.present.sum()),
+        "total": len(genes.genes),
+        "sum": f"{float(genes.attribution.sum()):+.2f}",
+    }
+
+
+def _example(result: Result, example: ReconstructionExample) -> dict[str, Any]:
+    y, x = example.center_um
+    ry, rx = result.patches.coords_um[example.retrieved_patch]
+    return {
+        "real": _thumbnail(example.real),
+        "masked": _thumbnail(example.masked),
+        "retrieved": _thumbnail(example.retrieved),
+        "decoded": _thumbnail(example.decoded),
+        "where": f"x {x / 1000:.2f}, y {y / 1000:.2f} mm",
+        "away": plots.length_text(float(round(np.hypot(ry - y, rx - x), -1))),
+        "error": f"{example.error:.2f}",
+        "percentile": f"{example.percentile:.0f}",
+    }
+
+
+def _thumbnail(pixels: NDArray[np.uint8]) -> str:
+    from io import BytesIO
+
+    from matplotlib.image import imsave
+
+    stream = BytesIO()
+    imsave(stream, np.ascontiguousarray(pixels), format="png")
+    return data_uri(stream.getvalue())
+
+
+def _slide_rows(result: Result) -> list[tuple[str, str]]:
+    (high, wide), (my, mx) = result.size_px, result.mpp
+    checked = "read from the file" if result.mpp_verified else "not verified"
+    return [
+        ("Slide", result.slide.name),
+        ("Sample", result.sample or "none: slide only"),
+        (
+            "Size",
+            f"{wide:,} × {high:,} px, {wide * mx / 1e3:.1f} × {high * my / 1e3:.1f} mm",
+        ),
+        ("Resolution", f"{mx:.4g} µm/px ({result.mpp_origin}; {checked})"),
+        ("Patches", f"{len(result.patches):,} of {result.patches.patch_um:g} µm"),
+        ("Time", " · ".join(f"{k} {v:.1f} s" for k, v in result.seconds.items())),
+        ("Versions", " · ".join(f"{k} {v}" for k, v in result.versions.items())),
+    ]
+
+
+def _model_rows(result: Result) -> list[tuple[str, str]]:
+    model = result.model
+    rows = [
+        ("Model", f"{model.name} ({model.architecture})"),
+        ("Purpose", model.description),
+        ("Stage", STAGES.get(model.stage, model.stage)),
+        ("Trained on", _listed(model.cohort)),
+        ("Held-out results", _listed(model.metrics) or "none recorded in the card"),
+        ("Inputs", f"encoder {model.encoder}, {model.genes:,} genes"),
+        ("Own choices", _listed(model.choices)),
+        ("Licence", model.licence),
+        ("Weights", f"sha256 {model.sha256[:16]}…"),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return " · ".join(f"{_words(k)} {_value(v)}" for k, v in values.items())
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _value(value: object) -> str:
+    """Return a card's value for a person; (estimate, low, high) as an interval."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, (list, tuple)) and len(value) == 3:
+        middle, low, high = value
+        return f"{_value(middle)} ({_value(low)} to {_value(high)})"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    if isinstance(value, Mapping):
+        return "(" + _listed(value) + ")"
+    return str(value)
