@@ -94,6 +94,14 @@ class SlideSource(Protocol):
         """
         ...
 
+    def tile(self, level: int, row: int, col: int) -> Pixels:
+        """Return one native tile (h, w, C), read-only, cut off at the level's edge."""
+        ...
+
+    def cached_tile(self, level: int, row: int, col: int) -> Pixels | None:
+        """Return a tile if it is decoded already; never decodes, so never waits."""
+        ...
+
     def read_associated(self, name: str) -> Pixels:
         """Return an associated image (height, width, channels)."""
         ...
@@ -111,3 +119,26 @@ def level_grid(source: SlideSource, level: int) -> Grid:
     """Return the place of a level's pixels on the slide."""
     (my, mx), (fy, fx) = source.mpp, source.levels[level].downsample
     return Grid(source.levels[level].shape, (my * fy, mx * fx))
+
+
+def open_slide(path: str | Path, *, mpp: float | YX | None = None) -> SlideSource:
+    """Open a slide with the fastest reader that can read it.
+
+    Parameters
+    ----------
+    path
+        A TIFF of any kind, anything OpenSlide reads, or a plain picture.
+    mpp
+        um per level-0 pixel, one number or (y, x), where the file says nothing or
+        nonsense; it overrides the file.
+
+    Raises
+    ------
+    SlideError
+        If there is no such file or no reader can read it; the text says why.
+    ResolutionError
+        If `mpp` is no positive number.
+    """
+    from napari_gimp.slide.opening import open_with_fallback
+
+    return open_with_fallback(Path(path), mpp)

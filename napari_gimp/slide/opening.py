@@ -1,0 +1,70 @@
+"""Try the readers in turn, the fastest first, and say one clear thing if none can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_gimp.errors import SlideError
+from napari_gimp.geometry import YX
+from napari_gimp.slide.flat import FlatSource
+from napari_gimp.slide.openslide import OpenSlideSource
+from napari_gimp.slide.resolution import from_user
+from napari_gimp.slide.tiff import TiffSource
+from napari_gimp.slide.tiled import TiledSource
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+Reader = Callable[[Path], TiledSource]
+
+
+def open_with_fallback(path: Path, mpp: float | YX | None = None) -> TiledSource:
+    """Return the slide, opened by the first reader that can; see `open_slide`."""
+    stated = None if mpp is None else from_user(mpp)
+    source = _first_that_reads(path, _readers(_head(path)))
+    if stated is not None:
+        source.resolution = stated
+    return source
+
+
+def _head(path: Path) -> bytes:
+    """Return the first four bytes; SlideError where there is no readable file."""
+    if path.is_dir():
+        raise SlideError(f"{path} is a folder, not a slide: give the file itself.")
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except FileNotFoundError:
+        raise SlideError(
+            f"There is no file {path}: check the spelling and whether its drive is "
+            "connected."
+        ) from None
+    except OSError as error:
+        raise SlideError(
+            f"{path} cannot be read ({error.strerror}): ask for access to it."
+        ) from error
+
+
+def _readers(head: bytes) -> tuple[Reader, ...]:
+    if head in TIFF_MAGIC:
+        return TiffSource, OpenSlideSource, FlatSource
+    return OpenSlideSource, FlatSource
+
+
+def _first_that_reads(path: Path, readers: tuple[Reader, ...]) -> TiledSource:
+    reasons: list[str] = []
+    for reader in readers:
+        try:
+            return reader(path)
+        except SlideError as error:
+            reasons.append(str(error))
+    raise SlideError(_no_reader(path, reasons))
+
+
+def _no_reader(path: Path, reasons: list[str]) -> str:
+    """Return one sentence; a TIFF's own reason tells most, others say "unknown"."""
+    if len(reasons) == 3:
+        return f"{path.name} cannot be read as a slide: {reasons[0].rstrip('.')}."
+    return (
+        f"{path.name} is not a slide: give an SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN or "
+        "another file that OpenSlide reads, or a PNG or JPEG picture."
+    )
