@@ -2,7 +2,8 @@
 
 ``result.json`` numbers and texts · ``maps/NAME.png`` map on the slide, with legend ·
 ``maps/NAME_raw.png`` one pixel per patch · ``maps.zarr`` OME-Zarr 0.5 in um ·
-``genes.csv`` · ``patches.csv`` · ``patches.geojson`` for QuPath.
+``genes.csv`` · ``patches.csv`` · ``patches.geojson`` for QuPath ·
+``report.html`` for people.
 
 The folder appears whole or not at all: it is written under a temporary name
 beside its place and renamed.
@@ -24,6 +25,7 @@ import numpy as np
 from napari_gimp.errors import ResultError
 from napari_gimp.explain.maps import PatchMap
 from napari_gimp.explain.result import PatchTable, Result
+from napari_gimp.report import write_report
 
 FORMAT = "napari-gimp-result"
 VERSION = 1
@@ -41,7 +43,7 @@ def write_result(result: Result, out: Path) -> Path:
         refuses the writing.
     """
     out = Path(out)
-    _check_free(out)
+    check_out(out)
     try:
         with replaced_folder(out) as folder:
             _write_all(result, folder)
@@ -53,7 +55,14 @@ def write_result(result: Result, out: Path) -> Path:
     return out
 
 
-def _check_free(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Refuse a place where a result must not go; call it before a long analysis.
+
+    Raises
+    ------
+    ResultError
+        If `out` is a file, or a folder that holds something else.
+    """
     if out.is_file():
         raise ResultError(f"'{out}' is a file; a result needs a folder. Give another.")
     if out.is_dir() and any(out.iterdir()) and not is_result(out):
@@ -106,6 +115,7 @@ def _write_all(result: Result, folder: Path) -> None:
     _write_patches(result.patches, folder / "patches.csv")
     _write_json(qupath_tiles(result), folder / "patches.geojson")
     _write_json(as_json(result), folder / "result.json", indent=1)
+    write_report(result, folder)
 
 
 def _write_json(value: object, path: Path, indent: int | None = None) -> None:

@@ -177,7 +177,7 @@ def _example(result: Result, example: ReconstructionExample) -> dict[str, Any]:
         "where": f"x {x / 1000:.2f}, y {y / 1000:.2f} mm",
         "away": plots.length_text(float(round(np.hypot(ry - y, rx - x), -1))),
         "error": f"{example.error:.2f}",
-        "percentile": f"{example.percentile:.0f}",
+        "percentile": f"percentile {example.percentile:.0f}",
     }
 
 

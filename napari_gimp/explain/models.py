@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from napari_gimp.errors import CheckpointError
 
@@ -14,9 +17,46 @@ CARD = "card.json"
 """The file that makes a folder a checkpoint."""
 
 
-def list_models(folder: Path = SHIPPED) -> dict[str, Path]:
-    """Return the checkpoints of a folder by name, in alphabetical order."""
-    return {card.parent.name: card.parent for card in sorted(folder.glob(f"*/{CARD}"))}
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A checkpoint as a list shows it; its weights are not looked at.
+
+    Parameters
+    ----------
+    name
+        The name that `resolve_model` takes.
+    path
+        The checkpoint's folder.
+    card
+        What its card says.
+    """
+
+    name: str
+    path: Path
+    card: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """One line: what the model is for and what it tells apart."""
+        classes = self.card.get("classes") or ()
+        told = f" Classes: {', '.join(map(str, classes))}." if classes else ""
+        return f"{self.card.get('description') or 'No description.'}{told}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return {"name": self.name, "path": str(self.path), "card": self.card}
+
+
+def list_models(folder: Path = SHIPPED) -> list[ListedModel]:
+    """Return the checkpoints of a folder, in alphabetical order.
+
+    Raises
+    ------
+    CheckpointError
+        If a card cannot be read.
+    """
+    cards = sorted(folder.glob(f"*/{CARD}"))
+    return [ListedModel(p.parent.name, p.parent, _read(p)) for p in cards]
 
 
 def resolve_model(name_or_path: str | Path, *, shipped: Path = SHIPPED) -> Path:
@@ -29,7 +69,7 @@ def resolve_model(name_or_path: str | Path, *, shipped: Path = SHIPPED) -> Path:
     CheckpointError
         If it is neither; the text lists names near to the one given.
     """
-    models = list_models(shipped)
+    models = {model.name: model.path for model in list_models(shipped)}
     if str(name_or_path) in models:
         return models[str(name_or_path)]
     path = Path(name_or_path).expanduser()
@@ -37,6 +77,17 @@ def resolve_model(name_or_path: str | Path, *, shipped: Path = SHIPPED) -> Path:
         if (folder / CARD).is_file():
             return folder
     raise CheckpointError(_unknown(str(name_or_path), path, list(models)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The model card '{path}' cannot be read ({error}). Install the package "
+            "again, or put the card of the original checkpoint back."
+        ) from error
+    return card
 
 
 def _unknown(name: str, path: Path, known: list[str]) -> str:
