@@ -15,3 +15,7 @@ class CheckpointError(GimpError):
 
 class BatchError(GimpError, ValueError):
     """Tensors handed to a model do not fit it or each other."""
+
+
+class ConfigError(GimpError, ValueError):
+    """Sizes or options of a model contradict each other."""

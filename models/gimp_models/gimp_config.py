@@ -1,0 +1,216 @@
+"""Sizes and options of GiMP: one frozen value, saved in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from gimp_models.errors import ConfigError
+from gimp_models.grouping import contiguous
+from gimp_models.order import Order
+
+__all__ = ["SIZES", "GimpConfig"]
+
+MaskMode = Literal["block", "random"]
+Grouping = Literal["contiguous", "pathway", "correlation"]
+AttentionKind = Literal["exact", "nystrom"]
+
+_CHOICES = {
+    "order": get_args(Order),
+    "attention": get_args(AttentionKind),
+    "mask_mode": get_args(MaskMode),
+    "grouping": get_args(Grouping),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GimpConfig:
+    """Sizes and options of GiMP; the defaults are the `base` size.
+
+    Parameters
+    ----------
+    patch_features
+        P, width of the patch encoder.
+    genes
+        G, number of genes of the panel.
+    classes
+        C, number of classes.
+    width, depth, heads
+        D, layers and heads of the image branch.
+    gene_width, gene_heads
+        Dg and heads of the gene branch.
+    fragment, fragments_per_group
+        F genes per fragment, K fragments per group (contiguous grouping).
+    intra_depth, inter_depth
+        Layers inside groups and between groups.
+    per_fragment
+        One embedding matrix per gene fragment instead of a shared one.
+    feedforward
+        Hidden width of feed-forward parts in multiples of the model width. 2 gives
+        the gene branch about 1.7 M parameters at 20,530 genes.
+    dropout
+        Residual dropout of both branches.
+    projection
+        Dimensions of the triplet embedding v.
+    order
+        Reading order of patches, so what "contiguous" means.
+    attention, landmarks
+        "exact", or "nystrom" with that many landmarks for very long bags.
+    window
+        L, consecutive patches seen at once in pre-training.
+    mask_ratio, mask_mode
+        rho, and whether one contiguous block or single patches are masked.
+    standardise_target
+        Predict features standardised per vector, not raw ones.
+    grouping, groups, group_names
+        How genes are grouped. `groups` holds gene indices, empty for contiguous
+        grouping; `group_names` names them where they have names.
+
+    Raises
+    ------
+    ConfigError
+        If sizes or options contradict each other.
+    """
+
+    patch_features: int
+    genes: int
+    classes: int
+    width: int = 512
+    depth: int = 2
+    heads: int = 8
+    gene_width: int = 256
+    gene_heads: int = 8
+    fragment: int = 64
+    fragments_per_group: int = 16
+    intra_depth: int = 2
+    inter_depth: int = 1
+    per_fragment: bool = False
+    feedforward: int = 2
+    dropout: float = 0.1
+    projection: int = 128
+    order: Order = "raster"
+    attention: AttentionKind = "exact"
+    landmarks: int = 256
+    window: int = 2048
+    mask_ratio: float = 0.5
+    mask_mode: MaskMode = "block"
+    standardise_target: bool = True
+    grouping: Grouping = "contiguous"
+    groups: tuple[tuple[int, ...], ...] = ()
+    group_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        _check_choices(self)
+        _check_groups(self)
+
+    @classmethod
+    def preset(
+        cls, size: str, *, patch_features: int, genes: int, classes: int
+    ) -> GimpConfig:
+        """Return a named size: "tiny" (the demo), "small" or "base" (the spec's).
+
+        Change single options with `dataclasses.replace`.
+
+        Raises
+        ------
+        ConfigError
+            If the size is unknown.
+        """
+        if size not in SIZES:
+            raise ConfigError(
+                f"There is no size {size!r} of GiMP: choose one of {', '.join(SIZES)}."
+            )
+        config = cls(patch_features=patch_features, genes=genes, classes=classes)
+        return replace(config, **SIZES[size])
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GimpConfig:
+        """Rebuild a config from what `as_dict` wrote.
+
+        Raises
+        ------
+        ConfigError
+            If a field is unknown or missing.
+        """
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ConfigError(
+                f"GiMP's config has no {', '.join(unknown)}: the model was written by "
+                "a newer version; update napari-gimp."
+            )
+        try:
+            return cls(**{name: _frozen(value) for name, value in values.items()})
+        except TypeError as error:
+            raise ConfigError(f"GiMP's config is incomplete: {error}.") from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return asdict(self)
+
+    @property
+    def gene_groups(self) -> tuple[tuple[int, ...], ...]:
+        """R groups of gene indices, also for contiguous grouping."""
+        size = self.fragment * self.fragments_per_group
+        return self.groups or contiguous(self.genes, size)
+
+    def with_groups(
+        self,
+        grouping: Grouping,
+        groups: Sequence[Sequence[int]],
+        names: Sequence[str] = (),
+    ) -> GimpConfig:
+        """Return the config with explicit gene groups (see `grouping.py`)."""
+        held = tuple(tuple(group) for group in groups)
+        return replace(self, grouping=grouping, groups=held, group_names=tuple(names))
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "width": 128,
+        "heads": 4,
+        "gene_width": 64,
+        "gene_heads": 4,
+        "fragment": 32,
+        "fragments_per_group": 8,
+    },
+    "small": {"width": 256, "gene_width": 128},
+    "base": {},
+}
+
+
+def _frozen(value: Any) -> Any:
+    """JSON lists back to tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _check_sizes(config: GimpConfig) -> None:
+    for name in ("patch_features", "genes", "classes", "depth", "window", "landmarks"):
+        _check(getattr(config, name) >= 1, name, config, "at least 1")
+    _check(config.width % (4 * config.heads) == 0, "width", config, "a multiple of 4 H")
+    fits = config.gene_width % config.gene_heads == 0
+    _check(fits, "gene_width", config, "a multiple of gene_heads")
+    _check(0 < config.mask_ratio < 1, "mask_ratio", config, "between 0 and 1")
+    _check(0 <= config.dropout < 1, "dropout", config, "from 0 to below 1")
+
+
+def _check_choices(config: GimpConfig) -> None:
+    for name, allowed in _CHOICES.items():
+        right = f"one of {', '.join(allowed)}"
+        _check(getattr(config, name) in allowed, name, config, right)
+
+
+def _check_groups(config: GimpConfig) -> None:
+    explicit = bool(config.groups)
+    right = "contiguous without groups, or pathway or correlation with groups"
+    _check(explicit == (config.grouping != "contiguous"), "grouping", config, right)
+    inside = all(0 <= gene < config.genes for group in config.groups for gene in group)
+    _check(inside, "genes", config, "more than the largest gene index of the groups")
+    _check(all(config.groups), "grouping", config, "without an empty group")
+
+
+def _check(holds: bool, name: str, config: GimpConfig, right: str) -> None:
+    if not holds:
+        value = getattr(config, name)
+        raise ConfigError(f"GiMP's {name} is {value!r}, it must be {right}.")
