@@ -1,0 +1,135 @@
+"""Which cells of a table are genes, which are samples, which are neither.
+
+Tables come with genes in columns or in rows, beside clinical columns, with
+several kinds of data told apart by suffix (`TP53_rnaseq`, `TP53_mut`). What a name
+is, is judged by known gene symbols and Ensembl numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from napari_gimp.errors import GeneError
+from napari_gimp.genes.sets import hallmarks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXPRESSION_SUFFIX = "_rnaseq"
+OTHER_SUFFIXES = ("_cnv", "_mut", "_meth")
+ENSEMBL = re.compile(r"ENSG\d{11}(\.\d+)?$")
+DATES = re.compile(r"\d{1,2}-(Mar|Sep|Dec|Sept)$|(Mar|Sep|Dec|Sept)-\d{1,2}$")
+SAMPLE_NAMES = (
+    *("sample", "sample_id", "sampleid", "patient", "patient_id", "case_id"),
+    *("case", "id", "barcode", "spot", "cell", "submitter_id"),
+)
+NOT_GENES = frozenset(
+    (
+        *SAMPLE_NAMES,
+        *("", "slide", "slide_id", "label", "site", "age", "sex", "gender", "grade"),
+        *("stage", "censorship", "survival_months", "is_female", "train", "status"),
+        *("oncotree_code", "time", "event", "os", "os_time", "x", "y", "batch"),
+        *("entrez_gene_id", "entrez", "gene_id", "geneid", "length", "chr", "start"),
+        *("end", "strand", "chromosome", "gene_length"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where genes and samples are.
+
+    Parameters
+    ----------
+    genes_in_rows
+        Whether each row is a gene.
+    names
+        Column that names the rows: genes if they are in rows, else samples; None
+        where nothing names them.
+    numbers
+        Columns that hold expression.
+    ignored
+        Names of columns left out, apart from the one that names the rows.
+    """
+
+    genes_in_rows: bool
+    names: int | None
+    numbers: tuple[int, ...]
+    ignored: tuple[str, ...]
+
+
+def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
+    """Return the layout of a table whose columns are called `header`.
+
+    Raises
+    ------
+    GeneError
+        If no column holds expression.
+    """
+    text = [k for k in range(len(header)) if not _is_number(frame.iloc[:, k])]
+    row_scores = {k: known_fraction(map(str, frame.iloc[:, k])) for k in text}
+    names = max(row_scores, key=lambda k: row_scores[k], default=None)
+    in_rows = names is not None and row_scores[names] > known_fraction(header)
+    if not in_rows:
+        names = _sample_column(header, text)
+    numbers = _expression_columns(header, {*text, names})
+    if not numbers:
+        raise GeneError(
+            f"no column of the table holds expression; its columns are "
+            f"{', '.join(header[:6])} ...; give one column (or row) of numbers per gene"
+        )
+    left = set(range(len(header))) - {names, *numbers}
+    ignored = tuple(header[k] for k in sorted(left) if header[k])
+    return Layout(in_rows, names, numbers, ignored)
+
+
+def known_fraction(names: Iterable[str]) -> float:
+    """Return which fraction of names are known gene symbols or Ensembl numbers."""
+    symbols = [clean_symbol(name) for name in names]
+    found = sum(s in _known() or bool(ENSEMBL.match(s)) for s in symbols)
+    return found / max(len(symbols), 1)
+
+
+def clean_symbol(name: str) -> str:
+    """Return a gene's name without blanks, kind of data and Ensembl version."""
+    name = name.strip().removesuffix(EXPRESSION_SUFFIX)
+    return name.split(".")[0] if ENSEMBL.match(name) else name
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(gene for genes in hallmarks().values() for gene in genes)
+
+
+def _is_number(column: pd.Series) -> bool:
+    from pandas.api.types import is_numeric_dtype
+
+    return bool(is_numeric_dtype(column.dtype) or column.isna().all())
+
+
+def _sample_column(header: Sequence[str], text: Sequence[int]) -> int | None:
+    """Return the column that names samples: by its name, else the first of text."""
+    lowered = [name.strip().lower() for name in header]
+    for known in ("sample", "sample_id", *SAMPLE_NAMES):
+        if known in lowered:
+            return lowered.index(known)
+    if text:
+        return text[0]
+    return 0 if lowered[0] == "" else None
+
+
+def _expression_columns(
+    header: Sequence[str], taken: set[int | None]
+) -> tuple[int, ...]:
+    left = [k for k in range(len(header)) if k not in taken]
+    marked = [k for k in left if header[k].endswith(EXPRESSION_SUFFIX)]
+    return tuple(marked or [k for k in left if _may_be_gene(header[k])])
+
+
+def _may_be_gene(name: str) -> bool:
+    lowered = name.strip().lower()
+    return lowered not in NOT_GENES and not lowered.endswith(OTHER_SUFFIXES)

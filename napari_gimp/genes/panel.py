@@ -1,0 +1,242 @@
+"""A panel: the genes a model knows, with the means and spreads of its training.
+
+A profile is aligned by name, never by position. A gene that the profile lacks
+becomes z = 0, the training mean, and is reported as not present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.errors import GeneError
+from napari_gimp.genes.scale import Scale, Values, to_log2
+from napari_gimp.genes.table import GeneTable, Profile
+
+PanelScale = Literal["log2", "zscore"]
+CLIP = 5.0
+"""z-scores beyond are clipped, as in training."""
+LEAST_SD = 1e-3
+"""Genes that vary less than this (log2 units) in training carry nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The genes of a model.
+
+    Parameters
+    ----------
+    genes
+        G symbols in the model's order.
+    mean, sd
+        (G,) float32, of the training samples; sd is above 0.
+    scale
+        "log2", or "zscore" for a model trained on a cohort's own z-scores.
+
+    Raises
+    ------
+    GeneError
+        If the shapes do not fit, a gene comes twice, or an sd is not above 0.
+    """
+
+    genes: tuple[str, ...]
+    mean: Values
+    sd: Values
+    scale: PanelScale = "log2"
+
+    def __post_init__(self) -> None:
+        count = len(self.genes)
+        if self.mean.shape != (count,) or self.sd.shape != (count,):
+            raise GeneError(
+                f"a panel of {count} genes needs as many means and sds, got "
+                f"{self.mean.shape} and {self.sd.shape}"
+            )
+        if len(set(self.genes)) != count:
+            raise GeneError(f"a panel names each gene once; {count} names repeat some")
+        if not (self.sd > 0).all():
+            raise GeneError("a panel's sds must be above 0; drop constant genes")
+
+    @classmethod
+    def fit(
+        cls,
+        values: Values,
+        genes: Sequence[str],
+        *,
+        top: int | None = None,
+        scale: PanelScale = "log2",
+    ) -> Panel:
+        """Return the panel of training samples.
+
+        Parameters
+        ----------
+        values
+            (S, G) float32 on the panel's scale (`to_log2`); NaN is left out.
+        genes
+            G symbols, each once.
+        top
+            Keep only so many, those that vary most; None keeps all that vary.
+        scale
+            What the values are.
+
+        Raises
+        ------
+        GeneError
+            If shapes do not fit or no gene varies.
+        """
+        _check_training(values, genes)
+        kept = _varying(values, top)
+        chosen = values[:, kept].astype(np.float64)
+        mean, sd = np.nanmean(chosen, axis=0), np.nanstd(chosen, axis=0)
+        names = tuple(genes[k] for k in kept)
+        return cls(names, mean.astype(np.float32), sd.astype(np.float32), scale)
+
+
+@dataclass(frozen=True, slots=True)
+class AlignReport:
+    """What aligning found.
+
+    Parameters
+    ----------
+    matched
+        Genes of the panel the profile has.
+    missing
+        Genes of the panel it lacks; taken as the training mean.
+    out_of_range
+        Genes more than `CLIP` standard deviations from the training mean; clipped.
+    notes
+        What a user should know, as sentences.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    out_of_range: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """A profile as a model takes it.
+
+    Parameters
+    ----------
+    z
+        (G,) float32 in the panel's order, within +-`CLIP`; 0 where missing.
+    present
+        (G,) bool, whether the profile has the gene.
+    report
+        What was matched, missing and out of range.
+    """
+
+    z: Values
+    present: NDArray[np.bool_]
+    report: AlignReport
+
+
+def align(profile: Profile, panel: Panel) -> Aligned:
+    """Return a profile as z-scores in the panel's order.
+
+    Raises
+    ------
+    GeneError
+        If no gene matches, or the profile's scale is not one the panel can take.
+    """
+    values = profile.values[None]
+    raw, present = _standardise(values, profile.genes, profile.scale, panel)
+    outside = np.abs(raw[0]) > CLIP
+    report = AlignReport(
+        matched=_where(panel.genes, present[0]),
+        missing=_where(panel.genes, ~present[0]),
+        out_of_range=_where(panel.genes, outside),
+        notes=_notes(profile, present[0], outside),
+    )
+    return Aligned(raw[0].clip(-CLIP, CLIP), present[0], report)
+
+
+def align_table(table: GeneTable, panel: Panel) -> tuple[Values, NDArray[np.bool_]]:
+    """Return z (S, G) and present (S, G) of all samples at once; see `align`."""
+    raw, present = _standardise(table.values, table.genes, table.scale, panel)
+    return raw.clip(-CLIP, CLIP), present
+
+
+def _standardise(
+    values: Values, genes: Sequence[str], scale: Scale, panel: Panel
+) -> tuple[Values, NDArray[np.bool_]]:
+    """Return z (S, G) before clipping, 0 where missing, and present (S, G)."""
+    _check_scale(scale, panel)
+    expression = values if scale == "zscore" else to_log2(values, scale)
+    position = {gene: k for k, gene in enumerate(genes)}
+    column = np.array([position.get(gene, -1) for gene in panel.genes])
+    found = expression[:, column]
+    present = (column >= 0) & np.isfinite(found)
+    if not present.any():
+        raise GeneError(_nothing_matches(genes, panel))
+    z = (found - panel.mean) / panel.sd
+    return np.where(present, z, 0).astype(np.float32), present
+
+
+def _check_scale(scale: Scale, panel: Panel) -> None:
+    if (scale == "zscore") == (panel.scale == "zscore"):
+        return
+    if scale == "zscore":
+        raise GeneError(
+            "the gene table holds z-scores of its own cohort, which mean nothing to a "
+            "model trained on log2 expression; give counts, TPM/FPKM or log2 values"
+        )
+    raise GeneError(
+        f"the gene table holds {scale} values, but the model was trained on z-scores "
+        "of its cohort; give the same kind of z-scores"
+    )
+
+
+def _nothing_matches(genes: Sequence[str], panel: Panel) -> str:
+    return (
+        f"none of the model's {len(panel.genes)} genes ({', '.join(panel.genes[:3])}, "
+        f"...) is in the table, whose genes are {', '.join(genes[:3])}, ...; give a "
+        "table with the same kind of gene names"
+    )
+
+
+def _notes(
+    profile: Profile, present: NDArray[np.bool_], outside: NDArray[np.bool_]
+) -> tuple[str, ...]:
+    total, missing = len(present), int((~present).sum())
+    few = profile.scale == "counts" and len(profile.genes) < 2000
+    notes = {
+        f"{missing} of {total} genes are missing; they are taken as the training "
+        "mean": missing > 0,
+        f"{int(outside.sum())} genes are more than {CLIP:g} sd from the training mean "
+        "and were clipped": bool(outside.any()),
+        f"counts were normalised by the sum over only {len(profile.genes)} genes": few,
+    }
+    return tuple(text for text, applies in notes.items() if applies)
+
+
+def _where(genes: Sequence[str], mask: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(genes[k] for k in np.flatnonzero(mask).tolist())
+
+
+def _check_training(values: Values, genes: Sequence[str]) -> None:
+    if values.ndim != 2 or values.shape[1] != len(genes) or len(values) < 2:
+        raise GeneError(
+            f"a panel is fitted on (S, {len(genes)}) values of at least 2 samples, got "
+            f"{values.shape}"
+        )
+
+
+def _varying(values: Values, top: int | None) -> list[int]:
+    """Return the columns that vary, the `top` most varying, in their order."""
+    measured = np.isfinite(values).sum(axis=0) >= 2
+    sd = np.zeros(values.shape[1])
+    sd[measured] = np.nanstd(values[:, measured].astype(np.float64), axis=0)
+    kept = np.flatnonzero(sd >= LEAST_SD)
+    if not len(kept):
+        raise GeneError(
+            f"none of {values.shape[1]} genes varies over {len(values)} samples; give "
+            "expression of different patients"
+        )
+    ranked = kept[np.argsort(-sd[kept], kind="stable")][:top]
+    return [int(k) for k in np.sort(ranked)]
