@@ -1,0 +1,100 @@
+"""Patch features of every slide of a cohort, through the feature store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.errors import CohortError, GimpError
+from napari_gimp.training.cohort import Patient
+
+if TYPE_CHECKING:
+    from napari_gimp.patches.encoders import Encoder
+    from napari_gimp.patches.store import FeatureStore
+
+THUMBNAIL_PX = 32  # what the pixel decoder draws
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFeatures:
+    """One slide as a model sees it.
+
+    Parameters
+    ----------
+    features
+        (N, P) float32, in raster order.
+    coords_um
+        (N, 2) float32, patch centres (y, x) in slide um.
+    """
+
+    features: NDArray[np.float32]
+    coords_um: NDArray[np.float32]
+
+
+def extract_cohort(
+    patients: Sequence[Patient],
+    encoder: Encoder,
+    *,
+    store: FeatureStore,
+    device: str,
+    workers: int = 1,
+) -> Iterator[tuple[Patient, SlideFeatures]]:
+    """Yield each patient's features as they are ready, in any order.
+
+    Features that the store holds are read, the others are made and kept.
+
+    Raises
+    ------
+    CohortError
+        Naming the patient whose slide cannot be used, and why.
+    """
+    work = partial(_extract, encoder=encoder, store=store, device=device)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="gimp-decode-cohort")
+    try:
+        waiting = {pool.submit(work, patient): patient for patient in patients}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_thumbnails(
+    patient: Patient, coords_um: NDArray[np.float32], patch_um: float
+) -> NDArray[np.uint8]:
+    """Return small pictures (n, 32, 32, 3) of patches centred on `coords_um`."""
+    from napari_gimp.slide.resample import read_at
+    from napari_gimp.slide.source import open_slide
+
+    shape, mpp = (THUMBNAIL_PX, THUMBNAIL_PX), patch_um / THUMBNAIL_PX
+    with closing(open_slide(patient.slide)) as source:
+        corners = (coords_um.astype(np.float64) - patch_um / 2).tolist()
+        return np.stack(
+            [read_at(source, y, x, shape, mpp)[..., :3] for y, x in corners]
+        )
+
+
+def _extract(
+    patient: Patient, *, encoder: Encoder, store: FeatureStore, device: str
+) -> SlideFeatures:
+    from napari_gimp.patches.extract import extract_all
+    from napari_gimp.patches.grid import lay_patches
+    from napari_gimp.patches.tissue import find_tissue
+    from napari_gimp.slide.source import open_slide
+
+    try:
+        with closing(open_slide(patient.slide)) as source:
+            patches = lay_patches(find_tissue(source), patch_um=encoder.patch_um)
+            features = extract_all(source, patches, encoder, store=store, device=device)
+    except GimpError as error:
+        raise CohortError(
+            f"The slide of patient {patient.patient} cannot be used: {error} "
+            "Mend it or take the patient out of the manifest."
+        ) from error
+    return SlideFeatures(features, patches.coords_um)
