@@ -217,7 +217,7 @@ def _model_rows(result: Result) -> list[tuple[str, str]]:
         ("Trained on", _listed(model.cohort)),
         ("Held-out results", _listed(model.metrics) or "none recorded in the card"),
         ("Inputs", f"encoder {model.encoder}, {model.genes:,} genes"),
-        ("Own choices", _listed(model.choices)),
+        ("Own choices", " ".join(model.choices)),
         ("Licence", model.licence),
         ("Weights", f"sha256 {model.sha256[:16]}…"),
     ]

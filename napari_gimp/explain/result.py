@@ -165,7 +165,7 @@ class ModelSummary:
     sha256: str
     cohort: Mapping[str, object]
     metrics: Mapping[str, object]
-    choices: Mapping[str, object]
+    choices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

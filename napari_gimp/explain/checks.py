@@ -1,0 +1,184 @@
+"""What is refused before an analysis, and what a reader must be told after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from gimp_models.checkpoint import Card
+
+    from napari_gimp.genes.panel import Aligned
+    from napari_gimp.patches.encoders import Encoder
+    from napari_gimp.slide.source import Resolution
+
+FEW_GENES = 0.8
+"""Below this part of the panel the gene branch sees mostly averages."""
+FEW_PATCHES = 20
+FAR_FEATURES = 2.0
+"""A slide whose mean feature lies further off, in units of its own spread."""
+
+
+def check_fit(card: Card, encoder: Encoder) -> None:
+    """Refuse an encoder the model was not trained with.
+
+    Raises
+    ------
+    CheckpointError
+        If fingerprint, width, patch size or um/px differ; the text gives both.
+    """
+    asked = card.encoder
+    pairs = {
+        "encoder fingerprint": (asked["fingerprint"], encoder.fingerprint),
+        "feature width": (asked["width"], encoder.width),
+        "patch side, um": (card.patch_um, encoder.patch_um),
+        "um/px of patches": (card.mpp, encoder.mpp),
+    }
+    wrong = [
+        f"{name}: expected {_short(expected)}, given {_short(given)}"
+        for name, (expected, given) in pairs.items()
+        if expected != given
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"The model was trained with another patch encoder than "
+            f"'{encoder.name}' ({'; '.join(wrong)}). Its features would mean "
+            "something else. Use the version of napari-gimp the model was made with, "
+            "or train the model again with this encoder."
+        )
+
+
+def check_finished(card: Card) -> None:
+    """Refuse a model that cannot classify.
+
+    Raises
+    ------
+    CheckpointError
+        If the card names fewer than two classes.
+    """
+    if len(card.classes) < 2:
+        raise CheckpointError(
+            f"The model tells {len(card.classes)} classes apart; a prediction needs at "
+            "least two. Fine-tune it on a cohort with labels first."
+        )
+
+
+def _short(value: object) -> str:
+    return value[:12] if isinstance(value, str) else f"{value}"
+
+
+def warnings(
+    card: Card,
+    resolution: Resolution,
+    aligned: Aligned | None,
+    features: NDArray[np.float32],
+    feature_mean: NDArray[np.float32],
+) -> tuple[str, ...]:
+    """Return what a reader must know before trusting the result, as sentences.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    resolution
+        Of the slide.
+    aligned
+        The patient's genes; None for "slide only".
+    features
+        (N, P) of the slide.
+    feature_mean
+        (P,) of the training cohort.
+    """
+    return (
+        *_about_model(card),
+        *_about_resolution(resolution),
+        *_about_patches(features, feature_mean),
+        *(() if aligned is None else _about_genes(aligned)),
+    )
+
+
+def _about_model(card: Card) -> Iterator[str]:
+    if is_synthetic(card):
+        yield (
+            "The model was trained on synthetic slides and genes: it shows how the "
+            "tool works, and its answers mean nothing for a real patient."
+        )
+    if card.stage == "pretrain":
+        yield (
+            "The model is pre-trained only: its classification head is untrained, so "
+            "the probabilities mean nothing."
+        )
+    if not card.metrics:
+        yield "The model's card records no results on held-out patients."
+
+
+def is_synthetic(card: Card) -> bool:
+    """Return whether the card says that the training cohort was made up."""
+    said = json.dumps(dict(card.cohort), default=str) + card.description
+    return "synthetic" in said.lower()
+
+
+def _about_resolution(resolution: Resolution) -> Iterator[str]:
+    if resolution.verified or resolution.mpp is None:
+        return
+    y, x = resolution.mpp
+    value = f"{x:.4g}" if x == y else f"{x:.4g} × {y:.4g}"
+    yield (
+        f"The slide's resolution, {value} µm/px ({resolution.origin}), could not be "
+        "verified; if it is wrong, patches have the wrong size and the result is void."
+    )
+
+
+def _about_patches(
+    features: NDArray[np.float32], feature_mean: NDArray[np.float32]
+) -> Iterator[str]:
+    if len(features) < FEW_PATCHES:
+        yield (
+            f"Only {len(features)} patches of tissue were found; with fewer than "
+            f"{FEW_PATCHES} a prediction rests on little."
+        )
+    shift = feature_shift(features, feature_mean)
+    if shift > FAR_FEATURES:
+        yield (
+            f"The slide looks unlike the training slides: its mean patch lies {shift:.1f} "
+            f"of its own standard deviations from theirs (usual: below {FAR_FEATURES:g}). "
+            "Another stain, scanner or tissue makes the result unreliable."
+        )
+
+
+def feature_shift(
+    features: NDArray[np.float32], feature_mean: NDArray[np.float32]
+) -> float:
+    """Return how far the slide's mean feature is from the cohort's.
+
+    Root mean square over features of the difference, each in units of this slide's
+    standard deviation; features that do not vary here are left out.
+    """
+    spread = features.std(axis=0)
+    varies = spread > 1e-6 * max(float(spread.max()), 1e-12)
+    if not varies.any():
+        return 0.0
+    off = (features.mean(axis=0) - feature_mean)[varies] / spread[varies]
+    return float(np.sqrt(np.mean(off**2)))
+
+
+def _about_genes(aligned: Aligned) -> Iterator[str]:
+    report, total = aligned.report, len(aligned.present)
+    if len(report.matched) < FEW_GENES * total:
+        yield (
+            f"Only {len(report.matched):,} of the model's {total:,} genes are in the "
+            "table; the rest counts as average, so the genes say less than they could."
+        )
+    if len(report.out_of_range) > 0.05 * total:
+        yield (
+            f"{len(report.out_of_range):,} of {total:,} genes lie outside the range of "
+            "the training cohort: is the table on the scale it seems to be?"
+        )
+    for note in report.notes:
+        yield f"{note[0].upper()}{note[1:]}."
