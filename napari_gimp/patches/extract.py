@@ -252,6 +252,7 @@ def _read(
     origin = corners[members].min(axis=0)
     offsets = np.rint((corners[members] - origin) / mpp).astype(int)
     height, width = (offsets.max(axis=0) + side).tolist()
-    region = read_at(source, *origin.tolist(), (height, width), mpp)[..., :3]
+    y_um, x_um = origin.tolist()
+    region = read_at(source, y_um, x_um, (height, width), mpp)[..., :3]
     for member, (y, x) in zip(members, offsets, strict=True):
         into[member] = region[y : y + side, x : x + side]

@@ -29,6 +29,8 @@ OD_CEILING = 0.15
 """Largest threshold Otsu may choose: above it pale tissue beside dark is lost."""
 SMALLEST_SPECK_MM2 = 0.01
 LARGEST_HOLE_MM2 = 0.02
+SMALLEST_STROKE_MM2 = 0.02
+RIM_CELLS = 3
 REASONS = ("blue or green ink", "red ink", "black ink", "dark edge", "specks")
 
 
@@ -107,7 +109,7 @@ def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, fl
     """
     density = optical_density(rgb)
     dark = density[..., 1] > _threshold(density)
-    artefacts = find_artefacts(density)
+    artefacts = find_artefacts(density, cell_um)
     mask = dark.copy()
     excluded = {}
     for reason, found in artefacts.items():
@@ -133,23 +135,27 @@ def optical_density(rgb: NDArray[np.uint8]) -> Density:
     return density
 
 
-def find_artefacts(density: Density) -> dict[str, Mask]:
-    """Return a mask (rows, cols) per kind of ink, and of the dark slide edge."""
-    from skimage.filters import apply_hysteresis_threshold
+def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
+    """Return a mask (rows, cols) per kind of ink, and of the dark slide edge.
 
+    Each ink has a weak and a strong sign; a weak region counts where it holds a
+    strong one and is as large as a pen makes it (red cells are red, but few).
+    """
     red, green, blue = (_smooth(density[..., k]) for k in range(3))
     most = np.maximum(np.maximum(red, green), blue) + 1e-6
+    least = np.minimum(np.minimum(red, green), blue)
     cold = np.where(red > 0.08, red - np.maximum(green, 0.6 * blue), 0)
     warm = np.where((green > 0.3) & (red < 0.35 * green), blue - 0.6 * green, 0)
-    least = np.minimum(np.minimum(red, green), blue)
-    black = np.where(least > 0.6 * most, least, 0)
-    edge = np.where(least > 0.7 * most, most, 0)
-    return {
-        "blue or green ink": _grow(apply_hysteresis_threshold(cold, 0.03, 0.15)),
-        "red ink": _grow(apply_hysteresis_threshold(warm, 0.03, 0.15)),
-        "black ink": _grow(apply_hysteresis_threshold(black, 0.3, 0.6)),
-        "dark edge": _touching_border(edge > 0.04),
+    dark = (least > 0.3) & (least > 0.45 * most) & (most > 0.7)
+    inks = {
+        "blue or green ink": (cold > 0.03, cold > 0.15),
+        "red ink": (warm > 0.03, warm > 0.15),
+        "black ink": (dark, dark & (least > 0.5) & (least > 0.6 * most)),
     }
+    smallest = int(SMALLEST_STROKE_MM2 / _cell_mm2(cell_um))
+    found = {reason: _strokes(*signs, smallest) for reason, signs in inks.items()}
+    edge = (least > 0.7 * most) & (most > 0.04)
+    return {**found, "dark edge": _touching_border(edge)}
 
 
 def _threshold(density: Density) -> float:
@@ -167,10 +173,17 @@ def _smooth(channel: Density) -> Density:
     return np.asarray(uniform_filter(channel, 3), dtype=np.float32)
 
 
-def _grow(mask: Mask) -> Mask:
-    from scipy.ndimage import binary_dilation
+def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
+    """Return the large weak regions that hold a strong cell, with their soft rim."""
+    from scipy.ndimage import binary_dilation, label
 
-    return np.asarray(binary_dilation(mask, iterations=2))
+    pieces, count = label(weak)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    kept = np.zeros(count + 1, dtype=bool)
+    kept[np.unique(pieces[strong & weak])] = True
+    kept &= sizes >= smallest
+    kept[0] = False
+    return np.asarray(binary_dilation(kept[pieces], iterations=RIM_CELLS))
 
 
 def _touching_border(mask: Mask) -> Mask:
