@@ -1,4 +1,4 @@
-"""By which factor was a level made? Shapes are rounded, so quotients only come near.
+"""The factor by which a level was made: shapes are rounded, quotients only come near.
 
 A 9911 px wide slide has a level of 154 px: the quotient is 64.36, the factor was 64,
 and the difference is 54 px at the far edge.
@@ -22,10 +22,7 @@ def level_factors(shapes: list[Shape]) -> list[YX]:
     shapes
         Height and width of each level, px, from finest to coarsest.
     """
-    factors: list[YX] = [(1.0, 1.0)]
-    for shape in shapes[1:]:
-        factors.append(level_factor(shapes[0], shape))
-    return factors
+    return [level_factor(shapes[0], shape) for shape in shapes]
 
 
 def level_factor(finest: Shape, shape: Shape) -> YX:

@@ -1,7 +1,7 @@
 """Slides that OpenSlide reads: MRXS, NDPI, SCN, BIF, VMS, Philips and others.
 
-OpenSlide addresses a level in level-0 pixels, so that a level whose factor is not
-whole is read up to half a level-0 pixel off; its own levels are exact at level 0.
+OpenSlide addresses every level in whole level-0 pixels, so that coarser levels are
+read up to half a level-0 pixel off; level 0 is exact.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.factors import level_factors
@@ -107,7 +108,7 @@ def _facts(slide: Any, path: Path) -> SlideFacts:
 
 
 def _tile(slide: Any, level: int) -> tuple[int, int]:
-    """Return the native tile, doubled until a read is worth its overhead."""
+    """Return the native tile where it is neither tiny nor a whole strip."""
     sides = [
         int(slide.properties.get(f"openslide.level[{level}].tile-{side}", 0))
         for side in ("height", "width")
@@ -132,11 +133,12 @@ def _properties(stated: Any) -> dict[str, str]:
     return {ours: stated[key] for ours, key in names.items() if key in stated}
 
 
-def _on_white(rgba: Pixels) -> Pixels:
+def _on_white(rgba: NDArray[np.uint8]) -> Pixels:
     """Return RGB (h, w, 3) of RGBA (h, w, 4) over white glass."""
     alpha = rgba[:, :, 3:]
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(rgba[:, :, :3])
     share = alpha.astype(np.float32) / 255
     mixed = rgba[:, :, :3] * share + 255 * (1 - share)
-    return np.rint(mixed).astype(np.uint8)
+    opaque: Pixels = np.rint(mixed).astype(np.uint8)
+    return opaque

@@ -1,4 +1,4 @@
-"""Um per pixel: is a number plausible, and if not, what was probably meant?
+"""Um per pixel: whether a number is plausible, and if not, what was probably meant.
 
 A wrong um/px misplaces every patch by a factor and nobody sees it, so a missing or
 implausible value is never used silently.

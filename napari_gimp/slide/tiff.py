@@ -92,14 +92,12 @@ class TiffSource(TiledSource):
         index = row * plan.columns + col
         height = min(spec.tile[0], spec.shape[0] - row * spec.tile[0])
         width = min(spec.tile[1], spec.shape[1] - col * spec.tile[1])
+        if plan.planes[0].counts[index] == 0:  # scanners leave empty glass out
+            return np.full((height, width, self.channels), self.fill, self.dtype)
         try:
             planes = [self._decode_plane(plane, index) for plane in plan.planes]
-        except OSError:
-            raise
         except Exception as error:  # each codec raises its own kind
             raise self._damaged(level, row, col, error) from error
-        if planes[0] is None:  # a hole: scanners leave empty glass out
-            return np.full((height, width, self.channels), self.fill, self.dtype)
         tile = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
         return tile[:height, :width, : self.channels]
 
@@ -127,12 +125,10 @@ class TiffSource(TiledSource):
         self._file.close()
         self._tiff.close()
 
-    def _decode_plane(self, plane: Plane, index: int) -> Pixels | None:
+    def _decode_plane(self, plane: Plane, index: int) -> Pixels:
         index += plane.first
-        count = plane.counts[index]
-        if count == 0:
-            return None
-        return plane.decode(self._file.read(plane.offsets[index], count), index)
+        stored = self._file.read(plane.offsets[index], plane.counts[index])
+        return plane.decode(stored, index)
 
     def _probe(self) -> None:
         """Decode one tile of every level, so that a foreign codec shows at once."""
@@ -155,20 +151,16 @@ class _Bytes:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()
-        if hasattr(os, "pread"):
-            self.read = partial(self._pread, self._file.fileno())
 
-    def read(self, offset: int, count: int) -> bytes:  # where there is no pread
-        with self._lock:
+    def read(self, offset: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), count, offset)
+        with self._lock:  # Windows
             self._file.seek(offset)
             return self._file.read(count)
 
     def close(self) -> None:
         self._file.close()
-
-    @staticmethod
-    def _pread(descriptor: int, offset: int, count: int) -> bytes:
-        return os.pread(descriptor, count, offset)
 
 
 def _facts(tiff: Any, path: Path, levels: list[list[Any]]) -> SlideFacts:
@@ -256,4 +248,5 @@ def ycbcr_to_rgb(pixels: Pixels) -> Pixels:
     rgb = np.stack(
         (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb), axis=2
     )
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    rounded: Pixels = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    return rounded

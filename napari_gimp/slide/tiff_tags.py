@@ -1,4 +1,4 @@
-"""Which pages of a TIFF are the slide's levels, and what do its tags say?"""
+"""Which pages of a TIFF are the slide's levels, and what its tags say."""
 
 from __future__ import annotations
 

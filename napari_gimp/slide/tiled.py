@@ -121,8 +121,9 @@ class TiledSource(ABC):
         self.close()
 
     @property
-    def _token(self) -> tuple[str, str, int]:
-        return self.fingerprint, self.reader, id(self)
+    def _token(self) -> tuple[str, str]:
+        """Name the pixels: a slide opened twice shares its tiles."""
+        return self.fingerprint, self.reader
 
     def _key(self, level: int, row: int, col: int) -> tuple[object, ...]:
         return self._token, level, row, col

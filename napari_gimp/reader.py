@@ -1,0 +1,103 @@
+"""napari's reader: a slide becomes one multi-scale layer in um.
+
+Importing this module is cheap; libraries load when a file is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_gimp.slide.source import SlideSource
+    from napari_gimp.slide.view import SlideView
+
+LayerData = tuple[Any, dict[str, Any], str]
+Reader = Callable[[str | Sequence[str]], list[LayerData]]
+SUFFIXES = {
+    *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".mrxs", ".vms", ".vmu"),
+    *(".svslide", ".png", ".jpg", ".jpeg"),
+}
+
+
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """Return the reader of slides, or None where a name says it is none.
+
+    Parameters
+    ----------
+    path
+        One path or several. No file is opened yet.
+    """
+    suffixes = {Path(one).suffix.lower() for one in _paths(path)}
+    return read_slides if suffixes and suffixes <= SUFFIXES else None
+
+
+def read_slides(path: str | Sequence[str]) -> list[LayerData]:
+    """Open slides and return a layer for each.
+
+    Raises
+    ------
+    SlideError
+        If a file is no slide.
+    """
+    return [slide_layer(Path(one)) for one in _paths(path)]
+
+
+def slide_layer(
+    path: Path, *, mpp: float | tuple[float, float] | None = None
+) -> LayerData:
+    """Open a slide and return its layer: progressive levels, in um.
+
+    Where the file states no plausible um/px and `mpp` gives none, the layer is in
+    pixels and a warning says what to do. The layer's metadata hold the path
+    ("gimp_slide") and the `SlideView` ("gimp_view"), whose `updated` asks for a
+    refresh of the layer.
+
+    Parameters
+    ----------
+    path
+        The slide.
+    mpp
+        um per level-0 pixel, one number or (y, x), if the file does not say.
+
+    Raises
+    ------
+    SlideError
+        If it is no slide.
+    """
+    from napari_gimp.slide.source import open_slide
+    from napari_gimp.slide.view import SlideView
+
+    source = open_slide(path, mpp=mpp)
+    view = SlideView(source)
+    return view.levels, _layer_kwargs(source, view), "image"
+
+
+def _layer_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:
+    return {
+        "name": source.path.stem,
+        "rgb": source.channels == 3,
+        "multiscale": True,
+        "cache": False,  # ours is enough; dask's would take a quarter of memory
+        "metadata": {"gimp_slide": str(source.path), "gimp_view": view},
+        **_place(source),
+    }
+
+
+def _place(source: SlideSource) -> dict[str, Any]:
+    """Return scale, translate and units; pixels where um/px is unknown."""
+    from napari_gimp.errors import ResolutionError
+    from napari_gimp.slide.source import level_grid
+
+    try:
+        return level_grid(source, 0).layer_kwargs(source.mpp)
+    except ResolutionError as error:
+        import warnings
+
+        warnings.warn(f"Shown in pixels. {error}", UserWarning, stacklevel=2)
+        return {"scale": (1.0, 1.0), "units": ("pixel", "pixel")}
+
+
+def _paths(path: str | Sequence[str]) -> list[str]:
+    return [path] if isinstance(path, str | Path) else list(path)

@@ -1,0 +1,111 @@
+"""Which levels a viewer gets: neighbours at most 2x apart, the coarsest small.
+
+Between stored levels that lie further apart come virtual ones, the 2x means of the
+level before. napari computes a level's factor from the *shapes*, so every shape is
+padded (white, at the lower and right edge) to make that quotient exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from napari_gimp.geometry import YX
+from napari_gimp.slide.factors import as_fraction
+from napari_gimp.slide.source import Level
+
+COARSEST_PX = 1024
+"""napari materialises the coarsest level on the main thread."""
+MAX_PAD_PX = 4096
+"""Beyond this the quotient of rounded shapes must do (factors no scanner uses)."""
+SAME = 1.001
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayLevel:
+    """One level for display.
+
+    Parameters
+    ----------
+    factor
+        The factor (y, x) against level 0.
+    shape
+        Rows and columns, padded.
+    inner
+        Rows and columns that hold the slide; what lies beyond is padding.
+    tile
+        Rows and columns of one tile.
+    stored
+        Number of the stored level, or None: the 2x mean of the level before.
+    """
+
+    factor: YX
+    shape: tuple[int, int]
+    inner: tuple[int, int]
+    tile: tuple[int, int]
+    stored: int | None
+
+
+def display_levels(levels: tuple[Level, ...]) -> tuple[DisplayLevel, ...]:
+    """Return the levels to show, finest first."""
+    plan = _factors(levels)
+    sides = [_padded(levels[0].shape[a], [f[a] for f, _ in plan]) for a in (0, 1)]
+    return tuple(
+        DisplayLevel(
+            factor,
+            (_side(sides[0], factor[0]), _side(sides[1], factor[1])),
+            _inner(levels, factor, stored),
+            levels[_last_stored(plan, number)].tile,
+            stored,
+        )
+        for number, (factor, stored) in enumerate(plan)
+    )
+
+
+def _inner(
+    levels: tuple[Level, ...], factor: YX, stored: int | None
+) -> tuple[int, int]:
+    if stored is not None:
+        return levels[stored].shape
+    rows, cols = levels[0].shape
+    return math.ceil(rows / factor[0]), math.ceil(cols / factor[1])
+
+
+def _factors(levels: tuple[Level, ...]) -> list[tuple[YX, int | None]]:
+    """Return (factor, stored level or None) of each level, finest first."""
+    plan: list[tuple[YX, int | None]] = [((1.0, 1.0), 0)]
+    rows, cols = levels[0].shape
+    while max(rows / plan[-1][0][0], cols / plan[-1][0][1]) > COARSEST_PX:
+        plan.append(_next(levels, plan[-1][0]))
+    return plan
+
+
+def _next(levels: tuple[Level, ...], last: YX) -> tuple[YX, int | None]:
+    """Return the coarsest stored level up to 2x away, else a virtual one."""
+    for number in range(len(levels) - 1, 0, -1):
+        ratios = [
+            f / was for f, was in zip(levels[number].downsample, last, strict=True)
+        ]
+        if min(ratios) > SAME and max(ratios) <= 2 * SAME:
+            return levels[number].downsample, number
+    return (2 * last[0], 2 * last[1]), None
+
+
+def _last_stored(plan: list[tuple[YX, int | None]], number: int) -> int:
+    return next(s for _, s in reversed(plan[: number + 1]) if s is not None)
+
+
+def _padded(side: int, factors: list[float]) -> int:
+    """Return the least length >= `side` that all factors divide, px."""
+    unit = math.lcm(*(as_fraction(f).numerator for f in factors if _is_simple(f)))
+    return math.ceil(side / unit) * unit if unit <= MAX_PAD_PX else side
+
+
+def _side(padded: int, factor: float) -> int:
+    exact = Fraction(padded) / as_fraction(factor)
+    return math.ceil(exact) if _is_simple(factor) else math.ceil(padded / factor)
+
+
+def _is_simple(factor: float) -> bool:
+    return float(as_fraction(factor)) == factor
