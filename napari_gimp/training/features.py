@@ -32,10 +32,13 @@ class SlideFeatures:
         (N, P) float32, in raster order.
     coords_um
         (N, 2) float32, patch centres (y, x) in slide um.
+    fingerprint
+        Names the slide's content, so that a slide is known again in another cohort.
     """
 
     features: NDArray[np.float32]
     coords_um: NDArray[np.float32]
+    fingerprint: str
 
 
 def extract_cohort(
@@ -92,9 +95,10 @@ def _extract(
         with closing(open_slide(patient.slide)) as source:
             patches = lay_patches(find_tissue(source), patch_um=encoder.patch_um)
             features = extract_all(source, patches, encoder, store=store, device=device)
+            fingerprint = source.fingerprint
     except GimpError as error:
         raise CohortError(
             f"The slide of patient {patient.patient} cannot be used: {error} "
             "Mend it or take the patient out of the manifest."
         ) from error
-    return SlideFeatures(features, patches.coords_um)
+    return SlideFeatures(features, patches.coords_um, fingerprint)

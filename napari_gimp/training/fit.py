@@ -7,22 +7,20 @@ break, and no random state needs to be kept.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from gimp_models.bag import Bag, Batch, collate
-from torch import nn
+from torch import Tensor, nn
 
 from napari_gimp.errors import RunError
 from napari_gimp.training.plan import Plan
 from napari_gimp.training.sampler import balanced_batches, steps_per_epoch
 from napari_gimp.training.schedule import (
-    draw_patches,
     epoch_randomness,
     make_fabric,
     rate_factor,
@@ -37,14 +35,8 @@ Verdict = tuple[float, ...]
 """How good a model is; compared left to right, larger is better."""
 
 
-class Objective(Protocol):
-    """A model with its loss, for one stage."""
-
-    model: nn.Module
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> LossParts:
-        """Return the loss of a batch and its named parts."""
-        ...
+Objective = nn.Module
+"""A model with its loss: called with (Batch, Generator), returns LossParts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +55,7 @@ class Judgement:
     metrics: Mapping[str, float]
 
 
-Judge = Callable[[Objective, Sequence[Bag], torch.device], Judgement]
+Judge = Callable[[Sequence[Bag], torch.device], Judgement]
 
 
 @dataclass(slots=True)
@@ -129,7 +121,7 @@ class Trainer:
     objective
         Model and loss.
     groups
-        Parameters with their share of the learning rate, [(parameters, share)].
+        Parameter groups of the optimiser, each with its peak `lr`.
     plan
         The schedule.
     judge
@@ -141,7 +133,7 @@ class Trainer:
     def __init__(
         self,
         objective: Objective,
-        groups: Sequence[tuple[Iterable[nn.Parameter], float]],
+        groups: Sequence[dict[str, Any]],
         plan: Plan,
         *,
         judge: Judge,
@@ -151,15 +143,12 @@ class Trainer:
         self.plan = plan
         self.progress = progress or Progress()
         self._judge = judge
-        self._shares = [share for _, share in groups]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": list(parameters)} for parameters, _ in groups],
-            lr=plan.lr,
-            weight_decay=plan.weight_decay,
-        )
+        self._peaks = [float(group["lr"]) for group in groups]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._fabric = make_fabric(plan)
-        step = _Step(objective)
-        self._module, self._optimizer = self._fabric.setup(step, self.optimizer)
+        self._module, self._optimizer = self._fabric.setup(
+            _Step(objective), self.optimizer
+        )
 
     @property
     def device(self) -> torch.device:
@@ -168,78 +157,79 @@ class Trainer:
         return device
 
     def epochs(
-        self, train: Sequence[Bag], validation: Sequence[Bag], *, whole_bags: bool
+        self, train: Sequence[Bag], validation: Sequence[Bag]
     ) -> Iterator[EpochDone]:
-        """Train on, yielding after each epoch; end with the plan or its patience.
-
-        Parameters
-        ----------
-        train, validation
-            Labelled bags.
-        whole_bags
-            False draws `max_patches` patches of larger bags at each step.
-        """
+        """Train on, yielding after each epoch; end with the plan or its patience."""
         while self.progress.epoch < self.plan.epochs:
             if self.progress.stale >= self.plan.patience:
                 return
-            yield self._epoch(train, validation, whole_bags)
+            yield self._epoch(train, validation)
 
-    def _epoch(
-        self, train: Sequence[Bag], validation: Sequence[Bag], whole_bags: bool
-    ) -> EpochDone:
+    def _epoch(self, train: Sequence[Bag], validation: Sequence[Bag]) -> EpochDone:
         begin = time.perf_counter()
         with epoch_randomness(self.plan.seed, self.progress.epoch) as generator:
-            parts = self._steps(train, generator, whole_bags)
+            parts = self._steps(train, generator)
         self.progress.epoch += 1
-        judged = self._judge(self.objective, validation, self.device)
+        self._module.eval()
+        judged = self._judge(validation, self.device)
         better = self.progress.judge(judged.verdict)
         lr = self.optimizer.param_groups[0]["lr"]
         pace = {"lr": lr, "seconds": time.perf_counter() - begin}
-        metrics = {**judged.metrics, **pace}
         return EpochDone(
-            self.progress.epoch, self.progress.step, parts, metrics, better
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            parts=parts,
+            metrics={**judged.metrics, **pace},
+            better=better,
         )
 
     def _steps(
-        self, train: Sequence[Bag], generator: torch.Generator, whole_bags: bool
+        self, train: Sequence[Bag], generator: torch.Generator
     ) -> dict[str, float]:
         self._module.train()
-        labels = [int(bag.label or 0) for bag in train]
-        total = self.plan.epochs * steps_per_epoch(labels, self.plan.batch)
-        warmup = self.plan.warmup * total // self.plan.epochs
+        labels = labels_of(train)
+        per_epoch = steps_per_epoch(labels, self.plan.batch)
+        total, warmup = self.plan.epochs * per_epoch, self.plan.warmup * per_epoch
         sums: dict[str, float] = defaultdict(float)
-        batches = list(balanced_batches(labels, self.plan.batch, generator))
-        for positions in batches:
-            bags = [train[p] for p in positions]
-            if not whole_bags:
-                bags = [draw_patches(b, self.plan.max_patches, generator) for b in bags]
+        for positions in balanced_batches(labels, self.plan.batch, generator):
             self._set_rate(rate_factor(self.progress.step, total, warmup))
-            for name, value in self._step(collate(bags), generator).items():
-                sums[name] += value / len(batches)
+            batch = collate([train[p] for p in positions])
+            for name, value in self._step(batch, generator).items():
+                sums[name] += value / per_epoch
             self.progress.step += 1
         return dict(sums)
 
     def _step(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
-        loss = self._module(batch.to(self.device), generator)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._fabric.backward(loss.total)
-        self._fabric.clip_gradients(
-            self._module, self._optimizer, max_norm=CLIP_NORM, error_if_nonfinite=False
-        )
-        self._optimizer.step()
-        named = {"total": loss.total, **loss.parts}
-        values = {name: float(value.detach()) for name, value in named.items()}
-        if not math.isfinite(values["total"]):
+        total, parts = self._module(_Opaque(batch.to(self.device), generator))
+        if not bool(total.isfinite()):
             raise RunError(
-                f"The loss is {values['total']} at step {self.progress.step}. "
-                "Lower lr, or look for broken features or genes; checkpoints/last is "
-                "from before."
+                f"The loss is {float(total)} at step {self.progress.step}. Lower lr, "
+                "or look for broken features or genes; checkpoints/last is from before."
             )
-        return values
+        self._optimizer.zero_grad(set_to_none=True)
+        self._fabric.backward(total)
+        self._fabric.clip_gradients(self._module, self._optimizer, max_norm=CLIP_NORM)
+        self._optimizer.step()
+        return {
+            name: float(v.detach()) for name, v in {"total": total, **parts}.items()
+        }
 
     def _set_rate(self, factor: float) -> None:
-        for group, share in zip(self.optimizer.param_groups, self._shares, strict=True):
-            group["lr"] = self.plan.lr * share * factor
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
+
+
+def labels_of(bags: Sequence[Bag]) -> list[int]:
+    """Return the class index of each bag; every bag of a cohort has one."""
+    return [bag.label for bag in bags if bag.label is not None]
+
+
+class _Opaque:
+    """Handed through by Fabric untouched: it refuses frozen dataclasses as inputs."""
+
+    def __init__(self, batch: Batch, generator: torch.Generator) -> None:
+        self.batch = batch
+        self.generator = generator
 
 
 class _Step(nn.Module):
@@ -247,8 +237,8 @@ class _Step(nn.Module):
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
-        self.model = objective.model
-        self._objective = [objective]  # hidden, or the model would be found twice
+        self.objective = objective
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> LossParts:
-        return self._objective[0](batch, generator)
+    def forward(self, given: _Opaque) -> tuple[Tensor, dict[str, Tensor]]:
+        loss: LossParts = self.objective(given.batch, given.generator)
+        return loss.total, dict(loss.parts)

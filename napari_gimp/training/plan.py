@@ -50,13 +50,18 @@ class Plan:
     window: int = _ask(2048, "Consecutive patches in which a run is masked", "patches")
     mask_ratio: float = _ask(0.5, "Part of the window that is masked")
     lambda_triplet: float = _ask(1.0, "Weight of the triplet loss")
+    lambda_patches: float = _ask(
+        0.0, "Weight of masked patches in fine-tuning; 0: reconstructions get stale"
+    )
     top_genes: int = _ask(0, "Keep the genes of largest variance; 0: all", "genes")
     workers: int = _ask(1, "Slides prepared at once", "threads")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "max_patches", "window", "workers", "patience"):
             check(name, getattr(self, name) >= 1, self, "a whole number from 1 on")
-        for name in ("warmup", "weight_decay", "lambda_triplet", "seed", "top_genes"):
+        for name in ("warmup", "weight_decay", "seed", "top_genes"):
+            check(name, getattr(self, name) >= 0, self, "0 or more")
+        for name in ("lambda_triplet", "lambda_patches"):
             check(name, getattr(self, name) >= 0, self, "0 or more")
         check("batch", self.batch >= 2, self, "at least 2")
         check("lr", self.lr > 0, self, "above 0")

@@ -8,6 +8,7 @@ import torch
 from gimp_models.bag import Bag, Batch, collate
 from torch import Tensor
 
+Logits = Callable[[Batch], Tensor]
 EVALUATION_PATCHES = 32_768  # per batch, padding included: bounds the memory
 
 
@@ -24,9 +25,13 @@ def evaluation_batches(bags: Sequence[Bag]) -> Iterator[list[int]]:
         yield chunk
 
 
-def predict(
-    model: Callable[[Batch], Tensor], bags: Sequence[Bag], device: torch.device
-) -> Tensor:
+def collated(bags: Sequence[Bag]) -> Iterator[Batch]:
+    """Yield all bags in batches that fit into memory."""
+    for chunk in evaluation_batches(bags):
+        yield collate([bags[i] for i in chunk])
+
+
+def predict(model: Logits, bags: Sequence[Bag], device: torch.device) -> Tensor:
     """Return logits (n, C) of whole bags, in their order.
 
     Parameters

@@ -12,11 +12,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from napari_gimp.errors import RunError
 from napari_gimp.training.plan import DEFAULT_PLANS, STAGES, Plan, Stage, check
 
+Grouping = Literal["contiguous", "pathway", "correlation"]
+
+GROUPINGS: tuple[Grouping, ...] = ("contiguous", "pathway", "correlation")
 SIZES = ("tiny", "small", "base")
 _PATHS = ("manifest", "genes", "out", "start", "store")
 
@@ -35,6 +38,9 @@ class RunConfig:
         The run folder, made if needed.
     model, size
         Architecture in the registry, and its preset.
+    grouping
+        Which genes are read together: "contiguous" (stored order), "pathway" (the
+        hallmark gene sets) or "correlation" (clusters of the training fold).
     encoder
         Patch encoder by name.
     start
@@ -47,7 +53,7 @@ class RunConfig:
     Raises
     ------
     RunError
-        If the stage or the size is unknown.
+        If the stage, the size or the grouping is unknown.
     """
 
     stage: Stage
@@ -56,6 +62,7 @@ class RunConfig:
     out: Path
     model: str = "gimp"
     size: str = "tiny"
+    grouping: Grouping = "contiguous"
     encoder: str = "default"
     start: Path | None = None
     store: Path | None = None
@@ -64,6 +71,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         check("stage", self.stage in STAGES, self, f"one of {', '.join(STAGES)}")
         check("size", self.size in SIZES, self, f"one of {', '.join(SIZES)}")
+        known = self.grouping in GROUPINGS
+        check("grouping", known, self, f"one of {', '.join(GROUPINGS)}")
 
     @classmethod
     def read(cls, path: Path | str) -> RunConfig:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gimp_models.bag import Bag
 
 from napari_gimp.errors import RunError
 from napari_gimp.training.plan import Plan
@@ -20,8 +19,11 @@ def make_fabric(plan: Plan) -> Any:
     from lightning_fabric import Fabric
 
     device = choose_device(plan.device)
-    precision = "bf16-mixed" if device == "cuda" else "32-true"
-    return Fabric(accelerator=device, devices=1, precision=precision)
+    return Fabric(
+        accelerator=device,
+        devices=1,
+        precision="bf16-mixed" if device == "cuda" else "32-true",
+    )
 
 
 def choose_device(asked: str) -> str:
@@ -60,13 +62,3 @@ def epoch_randomness(seed: int, epoch: int) -> Iterator[torch.Generator]:
     with torch.random.fork_rng():
         torch.manual_seed(mixed)
         yield torch.Generator().manual_seed(mixed)
-
-
-def draw_patches(bag: Bag, most: int, generator: torch.Generator) -> Bag:
-    """Return the bag with at most so many patches, drawn at random, order kept."""
-    if len(bag.features) <= most:
-        return bag
-    drawn = torch.randperm(len(bag.features), generator=generator)[:most].sort().values
-    return Bag(
-        bag.features[drawn], bag.coords_um[drawn], bag.genes, bag.label, bag.patient
-    )

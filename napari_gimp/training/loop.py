@@ -1,0 +1,217 @@
+"""Train a model as a run file says; the run folder tells everyone how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gimp_models.checkpoint import save
+from gimp_models.evidence import measure_reference
+from gimp_models.gimp import Gimp
+from gimp_models.objective import GimpFinetune, GimpPretrain, parameter_groups
+
+from napari_gimp.errors import RunError
+from napari_gimp.training.events import Event, Kind, write_event
+from napari_gimp.training.fit import EpochDone, Trainer
+from napari_gimp.training.judge import finetune_judge, pair_logits, pretrain_judge
+from napari_gimp.training.launch import sign_in
+from napari_gimp.training.predict import collated
+from napari_gimp.training.prepare import Prepared, prepare
+from napari_gimp.training.run import RunConfig, RunFolder
+from napari_gimp.training.state import (
+    TrainingState,
+    find_folder,
+    load_optimizer,
+    replace_folder,
+    save_optimizer,
+)
+
+Watch = Callable[[Event], None]
+
+ENCODER_SHARE = 0.1
+"""Learning rate of pre-trained encoders, in parts of the heads' (spec E)."""
+
+
+def train(run: RunConfig, *, resume: bool = False, watch: Watch | None = None) -> Path:
+    """Train, and return the run folder.
+
+    Parameters
+    ----------
+    run
+        What to do.
+    resume
+        Go on from the last checkpoint of the folder, exactly; from the beginning
+        if there is none yet.
+    watch
+        Called with each event as it is written.
+
+    Raises
+    ------
+    RunError
+        If the folder is in use or holds another run, or the start does not fit.
+    CohortError, GeneError
+        If the cohort cannot be used.
+    """
+    folder = run.folder
+    _open_folder(folder, run, resume=resume)
+    tell = partial(_tell, folder, run, watch)
+    with _farewell(tell):
+        last = find_folder(folder.last) if resume else None
+        prepared = prepare(run, last=last, report=partial(tell, "features"))
+        tell("started", text=_greeting(run, prepared, last))
+        trainer = _trainer(run, prepared, last)
+        stopped = _follow_epochs(run, prepared, trainer, tell)
+        best = trainer.progress.best_epoch
+        how: Kind = "stopped" if stopped else "finished"
+        tell(how, epoch=trainer.progress.epoch, text=f"Best epoch: {best}.")
+    return folder.root
+
+
+def objective_of(run: RunConfig, model: Gimp) -> GimpPretrain | GimpFinetune:
+    """Return model and loss of the run's stage."""
+    plan = run.plan
+    if run.stage == "pretrain":
+        return GimpPretrain(model, lambda_triplet=plan.lambda_triplet)
+    return GimpFinetune(
+        model, max_patches=plan.max_patches, lambda_patches=plan.lambda_patches
+    )
+
+
+def rate_groups(run: RunConfig, prepared: Prepared) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: pre-trained encoders learn slowly."""
+    slow = run.stage == "finetune" and prepared.pretrained
+    return parameter_groups(
+        prepared.model,
+        lr=run.plan.lr,
+        encoder_scale=ENCODER_SHARE if slow else 1.0,
+        weight_decay=run.plan.weight_decay,
+    )
+
+
+def _trainer(run: RunConfig, prepared: Prepared, last: Path | None) -> Trainer:
+    objective = objective_of(run, prepared.model)
+    judge = (
+        pretrain_judge(objective, run.plan)
+        if isinstance(objective, GimpPretrain)
+        else finetune_judge(pair_logits(prepared.model))
+    )
+    progress = TrainingState.read(last).progress if last else None
+    groups = rate_groups(run, prepared)
+    trainer = Trainer(objective, groups, run.plan, judge=judge, progress=progress)
+    if last:
+        load_optimizer(trainer.optimizer, last)
+    return trainer
+
+
+def _follow_epochs(
+    run: RunConfig, prepared: Prepared, trainer: Trainer, tell: Callable[..., None]
+) -> bool:
+    """Run the epochs, keeping each; return whether somebody asked to stop."""
+    bags = prepared.bags
+    for done in trainer.epochs(bags.train, bags.validation):
+        if done.better:
+            batches = (b.to(trainer.device) for b in collated(bags.train))
+            measure_reference(prepared.model, batches)
+        _keep(run, prepared, trainer, done)
+        tell(
+            "epoch",
+            epoch=done.epoch,
+            step=done.step,
+            total=run.plan.epochs,
+            parts=done.parts,
+            metrics=done.metrics,
+        )
+        if run.folder.stop.exists():
+            return True
+    return False
+
+
+def _keep(
+    run: RunConfig, prepared: Prepared, trainer: Trainer, done: EpochDone
+) -> None:
+    """Write checkpoints/last, and checkpoints/best if the epoch is the best."""
+    metrics = {"validation": dict(done.metrics), "epoch": done.epoch}
+    card = replace(prepared.card, metrics=metrics)
+    state = TrainingState(trainer.progress, _plain(run), prepared.bags.split)
+
+    def fill(folder: Path) -> None:
+        save(folder, prepared.model, card, prepared.decoder)
+        save_optimizer(trainer.optimizer, folder)
+        state.write(folder)
+
+    if done.better:
+        replace_folder(run.folder.best, fill)
+    replace_folder(run.folder.last, fill)
+
+
+def _open_folder(folder: RunFolder, run: RunConfig, *, resume: bool) -> None:
+    """Claim the folder for this process."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    if folder.used and not resume:
+        raise RunError(
+            f"{folder.root} holds a run already. Resume it (--resume), or choose "
+            "another folder as `out`."
+        )
+    if resume and find_folder(folder.last):
+        _check_same(TrainingState.read(folder.last).run, _plain(run))
+    sign_in(folder)
+    folder.stop.unlink(missing_ok=True)
+    run.write(folder.config)
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Only where and with how many threads to compute may change on the way."""
+    free = {"device": None, "workers": None}
+    old, new = ({**r, "plan": {**r["plan"], **free}} for r in (before, now))
+    changed = [k for k in new if k != "plan" and old.get(k) != new[k]]
+    changed += [k for k in new["plan"] if old["plan"].get(k) != new["plan"][k]]
+    if changed:
+        raise RunError(
+            f"The run was begun with another {', '.join(changed)}. Put back what it "
+            "was (run.toml of its folder has it), or begin anew in another folder."
+        )
+
+
+@contextmanager
+def _farewell(tell: Callable[..., None]) -> Iterator[None]:
+    """Let nobody wait for a process that died."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell("interrupted", text="Interrupted; resume goes on from checkpoints/last.")
+        raise
+    except BaseException as error:
+        tell("failed", text=str(error) or type(error).__name__)
+        raise
+
+
+def _tell(
+    folder: RunFolder,
+    run: RunConfig,
+    watch: Watch | None,
+    kind: Kind,
+    **what: Any,
+) -> None:
+    event = Event(kind=kind, stage=run.stage, **what)
+    write_event(folder.events, event)
+    if watch:
+        watch(event)
+
+
+def _greeting(run: RunConfig, prepared: Prepared, last: Path | None) -> str:
+    bags = prepared.bags
+    how = "Goes on" if last else "Begins"
+    return (
+        f"{how}: {len(bags.train)} patients train, {len(bags.validation)} validate, "
+        f"{len(bags.test)} are held out; {len(bags.panel.genes)} genes."
+    )
+
+
+def _plain(run: RunConfig) -> dict[str, Any]:
+    """Return the configuration as values that JSON holds and gives back equal."""
+    content = asdict(run)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in content.items()}

@@ -1,0 +1,172 @@
+"""From a run file to a model and its bags, checked, before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from gimp_models.card import Card
+from gimp_models.checkpoint import Checkpoint, load
+from gimp_models.decoder import PixelDecoder, fit_decoder
+from gimp_models.gimp import Gimp
+
+from napari_gimp.training.cohort import read_cohort
+from napari_gimp.training.data import (
+    CohortBags,
+    draw_thumbnails,
+    fit_panel,
+    make_bags,
+    read_features,
+)
+from napari_gimp.training.run import RunConfig
+from napari_gimp.training.schedule import choose_device
+from napari_gimp.training.start import (
+    check_encoder,
+    check_no_leak,
+    fresh_model,
+    load_start,
+    panel_of,
+    seen_slides,
+    started_model,
+)
+
+if TYPE_CHECKING:
+    from napari_gimp.patches.encoders import Encoder
+
+
+class FeaturesDone(Protocol):
+    """Told how many patients' features are there."""
+
+    def __call__(self, *, step: int, total: int) -> None: ...
+
+
+def _silent(*, step: int, total: int) -> None:
+    del step, total
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a training needs, before its first step.
+
+    Parameters
+    ----------
+    bags
+        The cohort.
+    model
+        Fresh, started or resumed.
+    card
+        What is already known of the checkpoint to be.
+    decoder
+        Features to thumbnails.
+    pretrained
+        Whether the model's encoders know something.
+    """
+
+    bags: CohortBags
+    model: Gimp
+    card: Card
+    decoder: PixelDecoder | None
+    pretrained: bool
+
+
+def prepare(
+    run: RunConfig,
+    *,
+    last: Path | None = None,
+    report: FeaturesDone = _silent,
+) -> Prepared:
+    """Check the cohort, make its features, and build or load the model.
+
+    Parameters
+    ----------
+    run
+        What to do.
+    last
+        Checkpoint to go on from.
+    report
+        Called with `step` patients whose features are there, of `total`.
+    """
+    from napari_gimp.patches.encoders import load_encoder
+
+    start = load_start(run.start) if run.start else None
+    encoder = load_encoder(run.encoder)
+    if start:
+        check_encoder(start, encoder)
+    bags = _bags(run, start, encoder, report)
+    if start:
+        check_no_leak(start.card, bags)
+    held = load(last) if last else start
+    model = started_model(run, held, bags) if held else fresh_model(run, bags)
+    decoder = held.decoder if held and held.decoder else _decoder(run, bags, encoder)
+    card = _card(run, bags, encoder, start)
+    return Prepared(bags, model, card, decoder, pretrained=start is not None)
+
+
+def _bags(
+    run: RunConfig,
+    start: Checkpoint | None,
+    encoder: Encoder,
+    report: FeaturesDone,
+) -> CohortBags:
+    plan, cohort = run.plan, read_cohort(run.manifest, run.genes)
+    split = cohort.split(folds=plan.folds, fold=plan.fold, seed=plan.seed)
+    panel = (
+        panel_of(start.card)
+        if start
+        else fit_panel(cohort, split.train, top_genes=plan.top_genes)
+    )
+    features = read_features(
+        cohort,
+        encoder,
+        store=run.feature_store,
+        device=choose_device(plan.device),
+        workers=plan.workers,
+        report=lambda done, total: report(step=done, total=total),
+    )
+    return make_bags(cohort, split, panel, features)
+
+
+def _decoder(run: RunConfig, bags: CohortBags, encoder: Encoder) -> PixelDecoder:
+    generator = torch.Generator().manual_seed(run.plan.seed)
+    features, pictures = draw_thumbnails(bags, encoder.patch_um, generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(run.plan.seed)
+        decoder = PixelDecoder(features.shape[1])
+    fit_decoder(decoder, features, pictures, generator=generator)
+    return decoder.eval()
+
+
+def _card(
+    run: RunConfig, bags: CohortBags, encoder: Encoder, start: Checkpoint | None
+) -> Card:
+    before = start.card.cohort.get("slides", ()) if start else ()
+    plan, panel = run.plan, bags.panel
+    return Card(
+        stage=run.stage,
+        classes=bags.classes,
+        genes=panel.genes,
+        gene_mean=tuple(map(float, panel.mean)),
+        gene_sd=tuple(map(float, panel.sd)),
+        gene_scale=panel.scale,
+        encoder={
+            "name": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "width": encoder.width,
+        },
+        patch_um=encoder.patch_um,
+        mpp=encoder.mpp,
+        cohort={
+            "name": run.manifest.parent.name,
+            "patients": bags.cohort.counts(),
+            "train": len(bags.train),
+            "validation": len(bags.validation),
+            "test": len(bags.test),
+            "folds": plan.folds,
+            "fold": plan.fold,
+            "seed": plan.seed,
+            "slides": seen_slides(bags, before),
+        },
+        description=f"{run.model}, {run.size}, {run.stage}",
+    )
