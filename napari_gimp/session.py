@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
+from re import fullmatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
@@ -179,3 +180,8 @@ def guess_sample(slide_name: str, samples: tuple[str, ...]) -> str | None:
     likeness = {s: SequenceMatcher(None, name, s.lower()).ratio() for s in samples}
     best = max(likeness, key=lambda s: likeness[s], default=None)
     return best if best is not None and likeness[best] >= 0.6 else None
+
+
+def looks_like_spots(samples: tuple[str, ...]) -> bool:
+    """Whether rows are named like spots of one section ("10x13"), not patients."""
+    return len(samples) > 1 and all(fullmatch(r"\d+x\d+", s) for s in samples)

@@ -12,6 +12,7 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 POOLS = (
     "gimp-decode",
     "gimp-model",
+    "gimp-read",
     "ThreadPoolExecutor",
     "asyncio_",
     "zarr_io",

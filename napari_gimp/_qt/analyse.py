@@ -1,0 +1,169 @@
+"""The Analyse dock: slide, genes, model, run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QProgressBar, QPushButton
+
+from napari_gimp._qt.gene_choice import GeneChoice
+from napari_gimp._qt.model_choice import ModelChoice
+from napari_gimp._qt.pace import Pace, advance
+from napari_gimp._qt.parts import Dock, Notice, allow, quiet, row
+from napari_gimp._qt.scene import scene_of
+from napari_gimp._qt.slide_choice import SlideChoice
+
+if TYPE_CHECKING:
+    from napari_gimp.explain.inference import Event, Request
+
+Analyse = Callable[["Request"], Iterator["Event"]]
+
+
+class AnalyseDock(Dock):
+    """Choose a slide, genes and a model; run and watch.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer, or napari's proxy of it.
+    analyse
+        What to run; `explain.inference.analyse` if None.
+    """
+
+    def __init__(self, napari_viewer: Any, analyse: Analyse | None = None) -> None:
+        super().__init__()
+        self._scene = scene_of(napari_viewer)
+        self.session = self._scene.session
+        self._analyse = analyse or _analyse
+        self._pace: Pace | None = None
+        self._start_when_ready = False
+        self._build()
+        self._listen()
+        self._show_job()
+
+    def _build(self) -> None:
+        self.slide = SlideChoice(self._scene, self.section("1  Slide"))
+        self.genes = GeneChoice(self._scene, self.section("2  Genes"))
+        self.add(self.genes.report)
+        self.model = ModelChoice(self.section("3  Model"))
+        self.add(self.model.card)
+        self.section("4  Run")
+        self.run, self.cancel = QPushButton("Run"), QPushButton("Cancel")
+        self.bar, self.stage, self.notice = QProgressBar(), quiet(), Notice()
+        self.bar.setTextVisible(False)
+        self.add(row(self.run, self.cancel), self.bar, self.stage, self.notice)
+        self.fill()
+
+    def _listen(self) -> None:
+        events = self.session.events
+        events.job.connect(self._show_job)
+        events.progress.connect(self._show_progress)
+        events.error.connect(self._show_error)
+        events.result.connect(self._show_end)
+        for choice in (self.slide, self.genes, self.model):
+            choice.changed.connect(self._show_job)
+            choice.changed.connect(self._start_if_ready)
+        self.run.clicked.connect(self.start)
+        self.cancel.clicked.connect(self._cancel)
+
+    def prepare(self, genes: Path | None, sample: str | None, *, start: bool) -> None:
+        """Fill in a gene table and a sample; with `start`, run when all is read."""
+        self._start_when_ready = start
+        self.genes.choose(genes, sample)
+        self._start_if_ready()
+
+    def start(self) -> None:
+        """Run the analysis of what is chosen; nothing happens while that is barred."""
+        if not self.obstacle():
+            self._pace = None
+            self.notice.clear()
+            self.stage.setText("Starting…")
+            self.session.analyse(partial(self._analyse, self.request()))
+
+    def request(self) -> Request:
+        """Return what is chosen."""
+        from napari_gimp.explain.inference import Request
+
+        assert self.session.slide is not None
+        return Request(
+            slide=self.session.slide,
+            model=self.model.chosen,
+            genes=self.genes.path,
+            sample=self.genes.sample,
+            pseudobulk=self.genes.pseudobulk,
+            mpp=self._scene.asked_mpp,
+        )
+
+    def obstacle(self) -> str:
+        """Return why the analysis cannot start, "" if it can."""
+        if self.session.job is not None:
+            return "An analysis is running. Cancel it or wait for its end."
+        if self.session.slide is None:
+            return "No slide is chosen. Open one, or drop its file on the canvas."
+        if self.session.mpp is None:
+            return "How large a pixel is, is not known. Answer in the Slide dock."
+        return self.genes.obstacle() or self.model.obstacle()
+
+    def _start_if_ready(self) -> None:
+        if self._start_when_ready and not self.obstacle():
+            self._start_when_ready = False
+            self.start()
+
+    def _show_job(self) -> None:
+        job, obstacle = self.session.job, self.obstacle()
+        allow(self.run, tip="Find tissue, compute features, explain", obstacle=obstacle)
+        idle = "" if job else "Nothing is running."
+        allow(self.cancel, tip="Stop after the current step", obstacle=idle)
+        self.bar.setVisible(job is not None)
+        if job is None:
+            self.bar.setRange(0, 1)
+            self.bar.reset()
+            self.stage.clear()
+
+    def _show_progress(self) -> None:
+        event = self.session.progress
+        if event is None:
+            return
+        now_s = time.monotonic()
+        self._pace = advance(
+            self._pace, event.stage, event.done, event.total, now_s=now_s
+        )
+        self.bar.setRange(0, self._pace.total)
+        self.bar.setValue(self._pace.done)
+        self.stage.setText(self._pace.text)
+
+    def _show_end(self) -> None:
+        if self.session.result is not None:
+            self.notice.say("Done. See Results, Maps and Genes.")
+
+    def _show_error(self) -> None:
+        error = self.session.error
+        self.notice.say("" if error is None else error_text(error), "error")
+
+    def _cancel(self) -> None:
+        self.session.cancel()
+        allow(self.cancel, tip="", obstacle="Cancelling; the current step ends first.")
+        self.stage.setText("Cancelling…")
+
+
+def error_text(error: Exception) -> str:
+    """Return what happened, what was kept and what to do next."""
+    from napari_gimp.errors import GimpError
+
+    if isinstance(error, GimpError):
+        return str(error)
+    return (
+        f"The analysis stopped at an unexpected error: {type(error).__name__}: "
+        f"{error}\nThe slide and the maps shown so far are kept. Run it again; if it "
+        "stops again, report this text."
+    )
+
+
+def _analyse(request: Request) -> Iterator[Event]:
+    from napari_gimp.explain.inference import analyse  # torch: on the model thread
+
+    yield from analyse(request)

@@ -1,0 +1,94 @@
+"""Keeps napari's layers equal to the session's maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_gimp.layers import Display, map_layer
+from napari_gimp.session import Session
+
+if TYPE_CHECKING:
+    from napari_gimp.explain.maps import PatchMap
+
+KEY = "gimp_map"
+"""Metadata key that holds the map's name."""
+
+Drawn = tuple["PatchMap", Display]
+ADD_ONLY = ("blending", "metadata", "name", "units")
+
+
+class MapLayers:
+    """Draws each map of the session as one image layer; only the shown one is on.
+
+    Parameters
+    ----------
+    viewer
+        napari's viewer.
+    session
+        The viewer's session; it must know the slide's um/px before maps come.
+    """
+
+    def __init__(self, viewer: Any, session: Session) -> None:
+        self._viewer = viewer
+        self._session = session
+        self._drawn: dict[str, Drawn] = {}
+        for signal in (session.events.maps, session.events.display):
+            signal.connect(self.draw)
+        session.events.shown.connect(self._show)
+
+    def draw(self) -> None:
+        """Apply what differs between the session's maps and the layers."""
+        for name in set(self._drawn) - set(self._session.maps):
+            self._remove(name)
+        for name, patch_map in self._session.maps.items():
+            self._draw_one(name, patch_map)
+
+    def layer(self, name: str) -> Any | None:
+        """Return the layer of a map, None if there is none (any more)."""
+        layers = self._viewer.layers
+        return next((x for x in layers if x.metadata.get(KEY) == name), None)
+
+    def set_visible(self, visible: bool) -> None:
+        """Show or hide the map on display, as to look under it."""
+        layer = self.layer(self._session.shown or "")
+        if layer is not None:
+            layer.visible = visible
+
+    def _draw_one(self, name: str, patch_map: PatchMap) -> None:
+        wanted = (patch_map, self._session.display)
+        layer = self.layer(name)
+        if layer is not None and self._drawn.get(name) == wanted:
+            return
+        assert self._session.mpp is not None, "maps came before the slide's um/px"
+        drawing = map_layer(patch_map, self._session.mpp, self._session.display)
+        if layer is None:
+            self._add(name, *drawing[:2])
+        else:
+            _change(layer, *drawing[:2])
+        self._drawn[name] = wanted
+
+    def _add(self, name: str, values: Any, kwargs: dict[str, Any]) -> None:
+        active = self._viewer.layers.selection.active
+        layer = self._viewer.add_image(values, **kwargs)
+        layer.visible = name == self._session.shown
+        layer.colorbar.visible = True
+        self._viewer.layers.selection.active = active or layer
+
+    def _remove(self, name: str) -> None:
+        del self._drawn[name]
+        layer = self.layer(name)
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+
+    def _show(self, shown: str | None) -> None:
+        for name in self._session.maps:
+            layer = self.layer(name)
+            if layer is not None:
+                layer.visible = name == shown
+
+
+def _change(layer: Any, values: Any, kwargs: dict[str, Any]) -> None:
+    layer.data = values
+    for name, value in kwargs.items():
+        if name not in ADD_ONLY:
+            setattr(layer, name, value)

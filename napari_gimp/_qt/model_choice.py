@@ -1,0 +1,112 @@
+"""Which model to run: a shipped one, or any checkpoint folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from psygnal import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton
+
+from napari_gimp._qt.parts import Notice, allow, ask_folder
+from napari_gimp.errors import CheckpointError
+from napari_gimp.explain.models import ListedModel, list_models, resolve_model
+
+NO_MODEL = "No model is chosen. Train one in the Train dock, or choose its folder."
+
+
+class ModelChoice:
+    """The model rows of a form.
+
+    Parameters
+    ----------
+    form
+        Where the rows go.
+    """
+
+    changed = Signal()
+
+    def __init__(self, form: QFormLayout) -> None:
+        self.models, self.browse = QComboBox(), QPushButton("Choose folder…")
+        self.browse.setToolTip("A checkpoint folder, or the folder of a training run")
+        self.card = Notice()
+        form.addRow("Model", self.models)
+        form.addRow("", self.browse)
+        for model in list_models():
+            self.models.addItem(model.name, model)
+        self.models.currentIndexChanged.connect(self._show)
+        self.browse.clicked.connect(self._ask)
+        self._show()
+
+    @property
+    def chosen(self) -> str:
+        """Folder of the chosen model, "" if there is none."""
+        model = self.listed
+        return "" if model is None else str(model.path)
+
+    @property
+    def listed(self) -> ListedModel | None:
+        """The chosen model with its card."""
+        model: ListedModel | None = self.models.currentData()
+        return model
+
+    def obstacle(self) -> str:
+        """Return why an analysis cannot start, "" if it can."""
+        return "" if self.chosen else NO_MODEL
+
+    def choose(self, path: Path) -> None:
+        """Add a checkpoint folder and choose it; says so if it is none."""
+        try:
+            model = listed_model(path)
+        except CheckpointError as error:
+            self.card.say(str(error), "error")
+            return
+        self.models.addItem(path.name, model)
+        self.models.setCurrentIndex(self.models.count() - 1)
+
+    def _ask(self) -> None:
+        if chosen := ask_folder("Choose a model")(self.browse):
+            self.choose(Path(chosen))
+
+    def _show(self) -> None:
+        model = self.listed
+        self.card.say(model.summary if model else NO_MODEL)
+        tip = card_text(model.card) if model else ""
+        allow(self.models, tip=tip, obstacle="" if model else NO_MODEL)
+        self.changed.emit()
+
+
+def listed_model(path: Path) -> ListedModel:
+    """Return the model of a checkpoint or run folder, with its card.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is none, or its card cannot be read.
+    """
+    folder = resolve_model(path)
+    return next(m for m in list_models(folder.parent) if m.path == folder)
+
+
+def card_text(card: dict[str, Any]) -> str:
+    """Return what a checkpoint's card says, one fact per line."""
+    genes, encoder = card.get("genes") or (), card.get("encoder") or {}
+    facts = {
+        "Architecture": card.get("architecture"),
+        "Stage": card.get("stage"),
+        "Classes": ", ".join(card.get("classes") or ()),
+        "Genes": f"{len(genes):,}",
+        "Encoder": encoder.get("name"),
+        "Patch": f"{card.get('patch_um')} µm at {card.get('mpp')} µm/px",
+        "Cohort": _pairs(card.get("cohort")),
+        "Metrics": _pairs(card.get("metrics")),
+        "Licence": card.get("licence"),
+        "SHA-256": str(card.get("sha256", ""))[:12],
+    }
+    return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact)
+
+
+def _pairs(values: object) -> str:
+    if not isinstance(values, dict):
+        return str(values or "")
+    return ", ".join(f"{key} {value}" for key, value in values.items())

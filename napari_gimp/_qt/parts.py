@@ -1,0 +1,192 @@
+"""Building blocks of every dock: one look, one spacing, one way to say no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+MARGIN_PX = 12
+GAP_PX = 8
+MIN_WIDTH_PX = 360
+
+# Readable on napari's dark and light themes alike: coloured edge, own text colour.
+_TONES = {"note": "#5c9ded", "warning": "#d9a441", "error": "#e0605e"}
+
+
+class Dock(QWidget):
+    """A dock's page: sections from top to bottom, scrolling when it is small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        page = QWidget()
+        self.column = QVBoxLayout(page)
+        self.column.setContentsMargins(MARGIN_PX, MARGIN_PX, MARGIN_PX, MARGIN_PX)
+        self.column.setSpacing(GAP_PX)
+        scroll = QScrollArea()
+        scroll.setWidget(page)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(MIN_WIDTH_PX)
+
+    def add(self, *widgets: QWidget) -> None:
+        """Put widgets below what is there."""
+        for widget in widgets:
+            self.column.addWidget(widget)
+
+    def section(self, title: str) -> QFormLayout:
+        """Start a section and return its form: labels on the left, fields right."""
+        if self.column.count():
+            self.column.addSpacing(GAP_PX)
+        self.add(heading(title))
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        form.setHorizontalSpacing(MARGIN_PX)
+        form.setVerticalSpacing(GAP_PX)
+        self.column.addLayout(form)
+        return form
+
+    def fill(self) -> None:
+        """Push everything up; call it last."""
+        self.column.addStretch(1)
+
+
+class Notice(QLabel):
+    """A sentence in place: a note, a warning or an error; hidden while empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.clear()
+
+    def say(self, text: str, tone: str = "note") -> None:
+        """Show a text; tone is "note", "warning" or "error"."""
+        self.setProperty("tone", tone)
+        self.setStyleSheet(
+            f"QLabel {{ border-left: 3px solid {_TONES[tone]}; padding: 4px 8px; }}"
+        )
+        self.setText(text)
+        self.setVisible(bool(text))
+
+    def clear(self) -> None:
+        """Hide it."""
+        self.say("")
+
+
+class PathField(QWidget):
+    """A path to type, with a button that opens a file dialog.
+
+    Parameters
+    ----------
+    placeholder
+        What belongs here.
+    choose
+        Asks for a path: gets the parent, returns the path or "".
+    accept
+        Called with each path that was entered; None once the field is emptied.
+    """
+
+    def __init__(
+        self,
+        placeholder: str,
+        choose: Callable[[QWidget], str],
+        accept: Callable[[Path | None], None],
+    ) -> None:
+        super().__init__()
+        self._choose, self._accept = choose, accept
+        self.edit = QLineEdit()
+        self.edit.setPlaceholderText(placeholder)
+        self.button = QPushButton("Choose…")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.edit, 1)
+        row.addWidget(self.button)
+        self.edit.editingFinished.connect(self._entered)
+        self.button.clicked.connect(self._browse)
+        self._last: Path | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The path entered last."""
+        return self._last
+
+    def set_path(self, path: Path | None) -> None:
+        """Show a path and accept it."""
+        self.edit.setText("" if path is None else str(path))
+        self.edit.setToolTip(self.edit.text())
+        self._entered()
+
+    def _browse(self) -> None:
+        if chosen := self._choose(self):
+            self.set_path(Path(chosen))
+
+    def _entered(self) -> None:
+        text = self.edit.text().strip()
+        path = Path(text).expanduser() if text else None
+        if path != self._last:
+            self._last = path
+            self._accept(path)
+
+
+def ask_file(title: str, patterns: str) -> Callable[[QWidget], str]:
+    """Return a function that asks for an existing file."""
+    return lambda parent: QFileDialog.getOpenFileName(parent, title, "", patterns)[0]
+
+
+def ask_folder(title: str) -> Callable[[QWidget], str]:
+    """Return a function that asks for a folder."""
+    return lambda parent: QFileDialog.getExistingDirectory(parent, title)
+
+
+def row(*widgets: QWidget) -> QWidget:
+    """Return widgets side by side, of equal width."""
+    side_by_side = QWidget()
+    layout = QHBoxLayout(side_by_side)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget, 1)
+    return side_by_side
+
+
+def heading(text: str) -> QLabel:
+    """Return a section's title."""
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: 600; font-size: 13px;")
+    return label
+
+
+def quiet(text: str = "") -> QLabel:
+    """Return a wrapped label that does not ask for width; its text can be copied."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    return label
+
+
+def allow(widget: QWidget, *, tip: str, obstacle: str = "") -> None:
+    """Enable a control, or disable it and say why in its tooltip."""
+    widget.setEnabled(not obstacle)
+    widget.setToolTip(obstacle or tip)

@@ -1,0 +1,158 @@
+"""A viewer with its session: slides, maps, the click on a patch, the key H."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from napari_gimp._qt.map_layers import MapLayers
+from napari_gimp._qt.queue import start_queue
+from napari_gimp._qt.slide_layers import (
+    SlideLayers,
+    give_mpp,
+    mpp_of,
+    path_of,
+    view_of,
+)
+from napari_gimp._qt.wording import ordinal, value
+from napari_gimp.geometry import YX, world_to_um
+from napari_gimp.jobs import Job, read_job
+from napari_gimp.layers import PickedPatch
+from napari_gimp.reader import LayerData, slide_layer
+from napari_gimp.session import Session
+
+TAP_S = 0.3
+"""A key pressed shorter than this toggles; held longer, it acts while held."""
+
+_SCENES: weakref.WeakValueDictionary[int, Scene] = weakref.WeakValueDictionary()
+
+
+class Scene:
+    """Everything of ours in one viewer that is not a dock.
+
+    Parameters
+    ----------
+    viewer
+        napari's viewer itself, not a proxy.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer
+        self.session = Session()
+        self.slides = SlideLayers(viewer)
+        self.maps = MapLayers(viewer, self.session)
+        self.slides.changed.connect(self._follow_slides)
+        self._follow_slides()
+        viewer.mouse_drag_callbacks.append(self._clicked)
+        viewer.bind_key("H", self._look_under, overwrite=True)
+
+    def choose_slide(self, layer: Any) -> None:
+        """Make a slide layer the one to analyse; the old results go."""
+        path, mpp = path_of(layer), mpp_of(layer)
+        if (path, mpp) == (self.session.slide, self.session.mpp):
+            return
+        self.session.forget_slide()
+        self.session.mpp = mpp
+        self.session.slide = path
+
+    def give_mpp(self, mpp: YX) -> None:
+        """Take the user's word for the um/px (y, x) of the chosen slide."""
+        layer = self.slide_layer
+        if layer is not None:
+            give_mpp(layer, mpp)
+            self.choose_slide(layer)
+            self.viewer.reset_view()
+
+    @property
+    def slide_layer(self) -> Any | None:
+        """The layer of the slide to analyse."""
+        slide = self.session.slide
+        return None if slide is None else self.slides.layer_of(slide)
+
+    @property
+    def asked_mpp(self) -> YX | None:
+        """um/px (y, x) of the chosen slide if it is the user's word, else None."""
+        view = None if self.slide_layer is None else view_of(self.slide_layer)
+        stated = None if view is None else view.source.resolution
+        return stated.mpp if stated and stated.origin == "user" else None
+
+    def open_slide(
+        self,
+        path: Path,
+        *,
+        opened: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> Job[Any]:
+        """Open a slide in the background, add its layer, tell how it went."""
+        job = read_job(lambda: slide_layer(path))
+        job.event.connect(self._add_layer, thread="main")
+        job.finished.connect(opened, thread="main")
+        job.failed.connect(failed, thread="main")
+        return job.start()
+
+    def _follow_slides(self) -> None:
+        """Choose the newest slide, unless the chosen one is being analysed."""
+        if self.session.job is not None and self.slide_layer is not None:
+            return
+        if self.slides.layers:
+            self.choose_slide(self.slides.layers[0])
+        else:
+            self.session.forget_slide()
+            self.session.slide = self.session.mpp = None
+
+    def _add_layer(self, drawing: LayerData) -> None:
+        levels, kwargs, _ = drawing
+        self.viewer.add_image(levels, **kwargs)
+        self.viewer.reset_view()
+
+    def _clicked(self, viewer: Any, event: Any) -> Iterator[None]:
+        start = tuple(event.pos)
+        yield
+        while event.type == "mouse_move":
+            yield
+        if self.session.mpp is not None and _is_click(start, tuple(event.pos)):
+            self._pick(viewer, event.position)
+
+    def _pick(self, viewer: Any, position: tuple[float, ...]) -> None:
+        assert self.session.mpp is not None
+        patch = self.session.pick(*world_to_um(position, self.session.mpp))
+        shown = self.session.shown_map
+        if patch is not None and shown is not None:
+            viewer.status = patch_line(patch, shown.title, shown.unit)
+
+    def _look_under(self, viewer: Any) -> Iterator[None]:
+        """Hold: look under the map. Tap: hide it, or show it again."""
+        layer = self.maps.layer(self.session.shown or "")
+        if layer is None:
+            return
+        before, pressed_s = layer.visible, time.monotonic()
+        layer.visible = not before
+        yield
+        if time.monotonic() - pressed_s > TAP_S:
+            layer.visible = before
+
+
+def scene_of(viewer: Any) -> Scene:
+    """Return the scene of a viewer (or of a proxy of one), made on first use."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    scene = _SCENES.get(id(viewer))
+    if scene is None:
+        start_queue()
+        scene = _SCENES[id(viewer)] = Scene(viewer)
+    return scene
+
+
+def patch_line(patch: PickedPatch, title: str, unit: str) -> str:
+    """Return the status line of a patch."""
+    y, x = patch.center_um
+    return (
+        f"{title}: {value(patch.value, unit)} · {ordinal(patch.percentile)} percentile"
+        f" · rank {patch.rank:,} of {patch.count:,} · x {x:,.0f} µm, y {y:,.0f} µm"
+    )
+
+
+def _is_click(start: tuple[float, ...], end: tuple[float, ...]) -> bool:
+    return max(abs(a - b) for a, b in zip(start, end, strict=True)) <= 2

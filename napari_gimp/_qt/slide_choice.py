@@ -1,0 +1,77 @@
+"""Which slide to analyse: one of the viewer's slide layers, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psygnal import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton
+
+from napari_gimp._qt.parts import Notice, allow, ask_file
+from napari_gimp._qt.scene import Scene
+from napari_gimp._qt.slide_layers import mpp_of, path_of
+from napari_gimp._qt.wording import resolution
+
+PATTERNS = (
+    "Slides (*.svs *.tif *.tiff *.ndpi *.scn *.bif *.mrxs *.vms *.vmu *.svslide "
+    "*.png *.jpg *.jpeg);;All files (*)"
+)
+NO_LAYER = "No slide is open. Open one, or drop its file on the canvas."
+
+
+class SlideChoice:
+    """The slide rows of a form.
+
+    Parameters
+    ----------
+    scene
+        The viewer's scene.
+    form
+        Where the rows go.
+    """
+
+    changed = Signal()
+
+    def __init__(self, scene: Scene, form: QFormLayout) -> None:
+        self._scene = scene
+        self.layers, self.open = QComboBox(), QPushButton("Open slide…")
+        self.notice = Notice()
+        self.open.setToolTip("Open a slide file in the viewer")
+        form.addRow("Slide", self.layers)
+        form.addRow("", self.open)
+        form.addRow(self.notice)
+        self.layers.activated.connect(self._choose)
+        self.open.clicked.connect(self._ask)
+        scene.slides.changed.connect(self._fill)
+        scene.session.events.slide.connect(self._show)
+        scene.session.events.mpp.connect(self._fill)
+        self._fill()
+
+    def open_path(self, path: Path) -> None:
+        """Open a slide file in the background; its layer is then chosen."""
+        self.notice.say(f"Opening {path.name}…")
+        self._scene.open_slide(path, opened=self.notice.clear, failed=self._failed)
+
+    def _ask(self) -> None:
+        if chosen := ask_file("Open a slide", PATTERNS)(self.open):
+            self.open_path(Path(chosen))
+
+    def _failed(self, error: Exception) -> None:
+        self.notice.say(str(error), "error")
+
+    def _fill(self) -> None:
+        self.layers.clear()
+        for layer in self._scene.slides.layers:
+            mpp = mpp_of(layer)
+            size = "µm/px unknown" if mpp is None else resolution(mpp)
+            self.layers.addItem(f"{path_of(layer).name} · {size}", layer)
+        obstacle = "" if self.layers.count() else NO_LAYER
+        allow(self.layers, tip="The slide that is analysed", obstacle=obstacle)
+        self._show()
+
+    def _show(self) -> None:
+        self.layers.setCurrentIndex(self.layers.findData(self._scene.slide_layer))
+        self.changed.emit()
+
+    def _choose(self, index: int) -> None:
+        self._scene.choose_slide(self.layers.itemData(index))

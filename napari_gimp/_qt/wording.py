@@ -1,0 +1,50 @@
+"""Numbers for people: grouped digits, units, ordinals. No Qt."""
+
+from __future__ import annotations
+
+from napari_gimp.geometry import YX
+
+
+def size_px(shape: tuple[int, int]) -> str:
+    """Return "width × height px"."""
+    return f"{shape[1]:,} × {shape[0]:,} px"
+
+
+def size_mm(size_um: YX) -> str:
+    """Return "width × height mm"."""
+    return f"{size_um[1] / 1000:.3g} × {size_um[0] / 1000:.3g} mm"
+
+
+def resolution(mpp: YX) -> str:
+    """Return um/px, both numbers only where they differ by more than 0.1 %."""
+    y, x = mpp
+    if abs(y - x) <= 1e-3 * x:
+        return f"{x:.4g} µm/px"
+    return f"{x:.4g} × {y:.4g} µm/px (x × y)"
+
+
+def ordinal(number: float) -> str:
+    """Return 1st, 2nd, 3rd, 97th."""
+    whole = round(number)
+    teen = 10 <= whole % 100 <= 20
+    return f"{whole}{'th' if teen else _ENDINGS.get(whole % 10, 'th')}"
+
+
+def duration(seconds: float) -> str:
+    """Return "8 s", "2 min 10 s" or "1 h 5 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def value(number: float, unit: str = "", *, signed: bool = False) -> str:
+    """Return a number with four digits and its unit."""
+    text = f"{number:+.4g}" if signed else f"{number:.4g}"
+    return f"{text} {unit}".strip()
+
+
+_ENDINGS = {1: "st", 2: "nd", 3: "rd"}
