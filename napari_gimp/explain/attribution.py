@@ -29,6 +29,7 @@ PATCHES_AT_ONCE = 16_384
 """Patches in one pass, all points together: bounds memory for large bags."""
 
 Logit = Callable[["Tensor"], "Tensor"]
+Classify = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,12 @@ class PathSum:
 
 
 def patch_contributions(
-    model: Gimp, batch: Batch, target: int, *, tolerance: float = TOLERANCE
+    model: Gimp,
+    batch: Batch,
+    classify: Classify,
+    target: int,
+    *,
+    tolerance: float = TOLERANCE,
 ) -> Iterator[PathSum]:
     """Integrate from the average patch, in place of every patch, to the bag.
 
@@ -61,7 +67,9 @@ def patch_contributions(
     model
         In evaluation mode; `feature_mean` is the baseline.
     batch
-        One patient; genes stay as they are.
+        One patient.
+    classify
+        Image tokens (K, D) to logits (K, C); it knows the genes, if any.
     target
         Class index.
     tolerance
@@ -72,16 +80,10 @@ def patch_contributions(
     PathSum
         attribution (N,), summed over features.
     """
-    import torch
-
-    with torch.inference_mode():
-        gene_token = model.encode_genes(batch)[0].clone()
 
     def logit(features: Tensor) -> Tensor:
         several = _repeat(batch, len(features), features=features)
-        token = model.encode_image(several).cls
-        genes = gene_token.expand(len(features), -1)
-        return model.classify(token, genes)[:, target]
+        return classify(model.encode_image(several).cls)[:, target]
 
     at_once = max(1, PATCHES_AT_ONCE // batch.features.shape[1])
     baseline = model.feature_mean.expand_as(batch.features)
@@ -113,8 +115,8 @@ def gene_attributions(
     import torch
 
     assert batch.genes is not None, "gene attributions need a profile"
-    with torch.inference_mode():
-        image_token = model.encode_image(batch).cls.clone()
+    with torch.no_grad():
+        image_token = model.encode_image(batch).cls
     alone = replace(
         batch,
         features=batch.features[:, :1],

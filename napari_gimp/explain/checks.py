@@ -146,9 +146,10 @@ def _about_patches(
     shift = feature_shift(features, feature_mean)
     if shift > FAR_FEATURES:
         yield (
-            f"The slide looks unlike the training slides: its mean patch lies {shift:.1f} "
-            f"of its own standard deviations from theirs (usual: below {FAR_FEATURES:g}). "
-            "Another stain, scanner or tissue makes the result unreliable."
+            "The slide looks unlike the training slides: its mean patch lies "
+            f"{shift:.1f} of its own standard deviations from theirs (usual: below "
+            f"{FAR_FEATURES:g}). Another stain, scanner or tissue makes the result "
+            "unreliable."
         )
 
 

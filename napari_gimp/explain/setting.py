@@ -1,0 +1,189 @@
+"""What an analysis needs, read and checked before any pixel is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_gimp.errors import GeneError, GimpError
+from napari_gimp.explain import checks
+from napari_gimp.explain.models import resolve_model
+from napari_gimp.explain.result import ModelSummary
+from napari_gimp.geometry import YX
+
+if TYPE_CHECKING:
+    from gimp_models.checkpoint import Card, Checkpoint
+
+    from napari_gimp.genes.panel import Aligned, Panel, PanelScale
+    from napari_gimp.genes.table import GeneTable, Profile
+    from napari_gimp.patches.encoders import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to analyse.
+
+    Parameters
+    ----------
+    slide
+        The slide's file.
+    model
+        Name of a shipped model, or a checkpoint's folder.
+    genes
+        Expression table; None means "slide only".
+    sample
+        The patient's sample in the table; may be left out if the table has one.
+    pseudobulk
+        Sum all rows of a counts table instead (spots or cells of this patient).
+    mpp
+        um per level-0 pixel, one number or (y, x), where the file does not say.
+    store
+        Folder that keeps patch features; None keeps nothing.
+    device
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    batch_size
+        Patches per call of the encoder.
+    """
+
+    slide: Path
+    model: str | Path = "demo"
+    genes: Path | None = None
+    sample: str | None = None
+    pseudobulk: bool = False
+    mpp: float | YX | None = None
+    store: Path | None = None
+    device: str = "auto"
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A request's model, encoder and genes, ready for use.
+
+    Parameters
+    ----------
+    request
+        The request.
+    name
+        The model's name.
+    checkpoint
+        Model, card and decoder, on the device.
+    encoder
+        The encoder the model was trained with.
+    sample, aligned
+        The patient's sample and profile; None for "slide only".
+    device
+        Where torch computes.
+    """
+
+    request: Request
+    name: str
+    checkpoint: Checkpoint
+    encoder: Encoder
+    sample: str | None
+    aligned: Aligned | None
+    device: str
+
+
+def prepare(request: Request) -> Setting:
+    """Read model, encoder and genes of a request, and refuse what does not fit.
+
+    Raises
+    ------
+    CheckpointError
+        If the model is unknown, damaged, or of another encoder.
+    GeneError
+        If table or sample cannot be used.
+    GimpError
+        If the device is not there.
+    """
+    from gimp_models.checkpoint import load
+
+    from napari_gimp.patches.encoders import load_encoder
+
+    folder = resolve_model(request.model)
+    device = pick_device(request.device)
+    checkpoint = load(folder, device=device)
+    checks.check_finished(checkpoint.card)
+    encoder = load_encoder(str(checkpoint.card.encoder["name"]))
+    checks.check_fit(checkpoint.card, encoder)
+    sample, aligned = _genes(request, checkpoint.card)
+    return Setting(request, folder.name, checkpoint, encoder, sample, aligned, device)
+
+
+def pick_device(wanted: str) -> str:
+    """Return the torch device for "auto" or a name.
+
+    Raises
+    ------
+    GimpError
+        If the device is unknown or not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available()}
+    there["mps"] = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there.get(wanted.partition(":")[0], False):
+        raise GimpError(
+            f"The device '{wanted}' cannot be used here; it must be one of "
+            f"{', '.join(['auto', *(name for name, here in there.items() if here)])}. "
+            "`napari-gimp doctor` says why a GPU is not used."
+        )
+    return wanted
+
+
+def _genes(request: Request, card: Card) -> tuple[str | None, Aligned | None]:
+    if request.genes is None:
+        return None, None
+    from napari_gimp.genes.panel import align
+    from napari_gimp.genes.table import read_table
+
+    profile = _profile(read_table(request.genes), request)
+    return profile.sample, align(profile, panel_of(card))
+
+
+def panel_of(card: Card) -> Panel:
+    """Return the gene panel of a model's card."""
+    from napari_gimp.genes.panel import Panel
+
+    mean = np.asarray(card.gene_mean, dtype=np.float32)
+    sd = np.asarray(card.gene_sd, dtype=np.float32)
+    scale: PanelScale = "zscore" if card.gene_scale == "zscore" else "log2"
+    return Panel(tuple(card.genes), mean, sd, scale)
+
+
+def _profile(table: GeneTable, request: Request) -> Profile:
+    if request.pseudobulk:
+        return table.pseudobulk()
+    if request.sample is not None:
+        return table.profile(request.sample)
+    if len(table.samples) == 1:
+        return table.profile(table.samples[0])
+    raise GeneError(
+        f"The gene table '{request.genes}' has {len(table.samples)} samples; say which "
+        f"one belongs to the slide, such as '{table.samples[0]}', or ask for the "
+        "pseudobulk of a table of spots or cells."
+    )
+
+
+def summary(setting: Setting) -> ModelSummary:
+    """Return what the model's card says, for display."""
+    card = setting.checkpoint.card
+    return ModelSummary(
+        name=setting.name,
+        architecture=card.architecture,
+        description=card.description,
+        stage=card.stage,
+        encoder=setting.encoder.name,
+        genes=len(card.genes),
+        licence=card.licence,
+        sha256=card.sha256,
+        cohort=dict(card.cohort),
+        metrics=dict(card.metrics),
+        choices=tuple(card.choices),
+    )
