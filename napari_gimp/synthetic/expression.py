@@ -21,29 +21,29 @@ from napari_gimp.synthetic.patient import Patient
 
 PANEL = 2000
 GENES_PER_MODULE = 60
-MODULE_SD = 0.55
+MODULE_SD = 0.5
 GENE_SD = 1.0
 
 TISSUE_WEIGHTS: Mapping[str, Mapping[Tissue, float]] = {
-    "HALLMARK_EPITHELIAL_MESENCHYMAL_TRANSITION": {Tissue.STROMA: 2.2},
-    "HALLMARK_ADIPOGENESIS": {Tissue.STROMA: 1.2},
-    "HALLMARK_MYOGENESIS": {Tissue.STROMA: 1.0},
-    "HALLMARK_ALLOGRAFT_REJECTION": {Tissue.LYMPHOCYTES: 7.0},
-    "HALLMARK_INTERFERON_GAMMA_RESPONSE": {Tissue.LYMPHOCYTES: 5.0},
-    "HALLMARK_HYPOXIA": {Tissue.NECROSIS: 9.0, Tissue.TUMOUR: 0.5},
-    "HALLMARK_GLYCOLYSIS": {Tissue.NECROSIS: 4.0, Tissue.TUMOUR: 1.0},
-    "HALLMARK_APICAL_SURFACE": {Tissue.GLAND: 3.0},
-    "HALLMARK_XENOBIOTIC_METABOLISM": {Tissue.GLAND: 2.5},
-    "HALLMARK_E2F_TARGETS": {Tissue.TUMOUR: 0.8, Tissue.LYMPHOCYTES: 2.0},
-    "HALLMARK_G2M_CHECKPOINT": {Tissue.TUMOUR: 0.8, Tissue.LYMPHOCYTES: 2.0},
-    "HALLMARK_ESTROGEN_RESPONSE_EARLY": {Tissue.GLAND: 2.0},
-    "HALLMARK_ESTROGEN_RESPONSE_LATE": {Tissue.GLAND: 2.0},
+    "HALLMARK_EPITHELIAL_MESENCHYMAL_TRANSITION": {Tissue.STROMA: 2.8},
+    "HALLMARK_ADIPOGENESIS": {Tissue.STROMA: 1.5},
+    "HALLMARK_MYOGENESIS": {Tissue.STROMA: 1.3},
+    "HALLMARK_ALLOGRAFT_REJECTION": {Tissue.LYMPHOCYTES: 9.0},
+    "HALLMARK_INTERFERON_GAMMA_RESPONSE": {Tissue.LYMPHOCYTES: 6.5},
+    "HALLMARK_HYPOXIA": {Tissue.NECROSIS: 12.0, Tissue.TUMOUR: 0.6},
+    "HALLMARK_GLYCOLYSIS": {Tissue.NECROSIS: 5.0, Tissue.TUMOUR: 1.3},
+    "HALLMARK_APICAL_SURFACE": {Tissue.GLAND: 4.0},
+    "HALLMARK_XENOBIOTIC_METABOLISM": {Tissue.GLAND: 3.2},
+    "HALLMARK_E2F_TARGETS": {Tissue.TUMOUR: 1.0, Tissue.LYMPHOCYTES: 2.5},
+    "HALLMARK_G2M_CHECKPOINT": {Tissue.TUMOUR: 1.0, Tissue.LYMPHOCYTES: 2.5},
+    "HALLMARK_ESTROGEN_RESPONSE_EARLY": {Tissue.GLAND: 2.6},
+    "HALLMARK_ESTROGEN_RESPONSE_LATE": {Tissue.GLAND: 2.6},
 }
 CLASS_WEIGHTS: Mapping[str, Mapping[str, float]] = {
-    "HALLMARK_ESTROGEN_RESPONSE_EARLY": {"luminal-like": 1.2, "basal-like": -0.6},
-    "HALLMARK_ESTROGEN_RESPONSE_LATE": {"luminal-like": 1.0, "basal-like": -0.5},
-    "HALLMARK_E2F_TARGETS": {"luminal-like": 0.2, "basal-like": 1.1},
-    "HALLMARK_G2M_CHECKPOINT": {"luminal-like": 0.2, "basal-like": 1.0},
+    "HALLMARK_ESTROGEN_RESPONSE_EARLY": {"luminal-like": 2.2, "basal-like": -1.1},
+    "HALLMARK_ESTROGEN_RESPONSE_LATE": {"luminal-like": 1.8, "basal-like": -0.9},
+    "HALLMARK_E2F_TARGETS": {"luminal-like": 0.4, "basal-like": 2.0},
+    "HALLMARK_G2M_CHECKPOINT": {"luminal-like": 0.4, "basal-like": 1.8},
 }
 # Modules that vary between patients and say nothing: what attribution must not pick.
 DECOYS = (

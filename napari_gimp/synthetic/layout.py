@@ -7,7 +7,6 @@ same fields, so they agree by construction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX, Grid
-from napari_gimp.synthetic.noise import F32, Noise, stream, uniform
+from napari_gimp.synthetic.noise import F32, Noise, stream
 from napari_gimp.synthetic.patient import Patient
+from napari_gimp.synthetic.shapes import ellipses, nearest_two
 
 TRUTH_UM = 8.0
 _SURVEY = 128  # cells per side of the survey that turns shares into thresholds
@@ -38,9 +38,12 @@ class Tissue(IntEnum):
 class Fields:
     """Signed fields at some places, all of one shape; positive inside, about um.
 
-    `tissue` piece outline; `bed` tumour bed; `tumour` nests of it; `lymph`
-    infiltrates; `necrosis`; `gland` normal glands; `lumen` holes of glands and
-    tubules; `fat`; `pen`; `along`, `across` the fibre coordinates.
+    `tissue` outline of the piece; `bed` tumour bed; `tumour` nests of it; `lymph`
+    infiltrates; `necrosis`; `gland` normal glands; `lumen` holes of glands, tubules
+    and vessels; `vessel`; `blood` in vessels; `fat`, and `cell` the distance to the
+    border of a fat cell; `cleft` between nests and stroma; `tear` of the section;
+    `pen`. Not signed: `along`, `across` the fibre coordinates (um); `loose` 0 dense
+    to 1 loose stroma; `thick` the section's thickness, mean 0 and sd 1.
     """
 
     tissue: F32
@@ -50,10 +53,17 @@ class Fields:
     necrosis: F32
     gland: F32
     lumen: F32
+    vessel: F32
+    blood: F32
     fat: F32
+    cell: F32
+    cleft: F32
+    tear: F32
     pen: F32
     along: F32
     across: F32
+    loose: F32
+    thick: F32
 
     def codes(self) -> NDArray[np.uint8]:
         """Return the tissue codes: what lies on top wins."""
@@ -84,6 +94,7 @@ class Layout:
         rng = np.random.default_rng([patient.seed, stream("layout")])
         self._sides = _polygon(rng, size_um)
         self._pen = _pen_stroke(rng, size_um)
+        self._grain = float(rng.uniform(0, np.pi))
         self._bed_um = max(0.38 * min(size_um), 450.0)
         self._cuts = self._survey()
 
@@ -102,36 +113,64 @@ class Layout:
     def at(self, y_um: F32, x_um: F32) -> Fields:
         """Return the fields at places (any one shape), um."""
         habit, noise, y, x = self.patient.habit, self.noise, y_um, x_um
-        tissue = self._tissue(y, x)
         rough = 5 * noise("rough", 28, y, x)
-        bed = (self._bed(y, x) - self._cuts["bed"]) * self._bed_um * 0.2
-        along, across = self._fibres(y, x)
-        nest = noise.fractal("nest", habit.nest_um, y, x) + 0.35 * noise(
-            "band", habit.nest_um * 2.5, across * 2.0, along * 0.7
-        )
-        nests = (nest / 1.06 + _probit(habit.solid)) * habit.nest_um * 0.17
-        tumour = np.minimum(nests + rough * 0.6, bed + rough)
-        necrosis = (noise.fractal("necrosis", 320, y, x) - self._cuts["necrosis"]) * 50
-        necrosis = np.minimum(necrosis + rough, bed - 25)
-        lymph = self._lymph(y, x, bed, tumour) + rough
+        bed = (self._bed(y, x) - self._cuts["bed"]) * self._bed_um * 0.2 + rough
+        along, across = self._warp(y, x)
+        tumour = self._nests(y, x, along, across, rough)
+        tumour = np.minimum(tumour, bed)
+        necrosis = self._necrosis(y, x, bed, rough)
         lobule = (noise("lobule", 420, y, x) + _probit(habit.glands)) * 70
-        glands, lumen = self._glands(y, x, np.minimum(lobule, -bed - 20), rough)
-        tubule = self._tubules(y, x, tumour, rough)
-        fat = (noise("fat", 520, y, x) + _probit(habit.fat)) * 80 + rough
-        fat = np.minimum(fat, np.minimum(-lobule - 10, -bed - 15))
+        gland, hole = self._glands(y, x, np.minimum(lobule, -bed - 20), rough)
+        fat = self._fat(y, x, lobule, bed) + rough
+        vessel = self._vessels(y, x, rough, np.maximum(np.maximum(tumour, gland), fat))
+        lymph = self._lymph(y, x, bed, tumour) + rough
+        hole = np.maximum(hole, self._tubules(y, x, tumour, necrosis, rough))
+        slow = noise("loose", 210, y, x)
         return Fields(
-            tissue=tissue,
+            tissue=self._tissue(y, x),
             bed=bed,
             tumour=tumour,
-            lymph=np.minimum(lymph, -np.maximum(glands, fat)),
+            lymph=np.minimum(lymph, -np.maximum(gland, fat)),
             necrosis=necrosis,
-            gland=glands,
-            lumen=np.maximum(lumen, np.minimum(tubule, -necrosis)),
+            gland=gland,
+            lumen=np.maximum(hole, vessel - 3.5),
+            vessel=vessel,
+            blood=np.minimum(vessel - 5, 12 * slow + 6),
             fat=fat,
+            cell=_fat_cells(self.patient.seed, y + rough, x - rough, fat),
+            cleft=1.3 + 2 * slow - np.abs(tumour + 2.5),
+            tear=self._tears(across, along) - np.maximum(tumour, gland) * 0.2,
             pen=self._pen_field(y, x),
             along=along,
-            across=across,
+            across=across + _wrap(gland, 26) + _wrap(tumour, 34) + _wrap(vessel, 20),
+            loose=np.clip(0.45 + 0.4 * slow + np.clip(lobule / 90, -0.3, 0.35), 0, 1),
+            thick=noise("thick", 300, y, x),
         )
+
+    def _nests(self, y: F32, x: F32, along: F32, across: F32, rough: F32) -> F32:
+        """Return tumour nests and cords, drawn out somewhat along the fibres."""
+        wide = self.patient.habit.nest_um
+        band = self.noise("band", 2.5 * wide, across * 2, along * 0.7)
+        nest = (self.noise.fractal("nest", wide, y, x) + 0.35 * band) / 1.06
+        inside = (nest + _probit(self.patient.habit.solid)) * wide * 0.17
+        return np.asarray(inside + 0.6 * rough, np.float32)
+
+    def _necrosis(self, y: F32, x: F32, bed: F32, rough: F32) -> F32:
+        rot = self.noise.fractal("necrosis", 320, y, x) - self._cuts["necrosis"]
+        return np.minimum(rot * 50 + rough, bed - 25)
+
+    def _fat(self, y: F32, x: F32, lobule: F32, bed: F32) -> F32:
+        fat = (self.noise("fat", 520, y, x) + _probit(self.patient.habit.fat)) * 80
+        return np.minimum(fat, np.minimum(-lobule - 10, -bed - 15))
+
+    def _vessels(self, y: F32, x: F32, rough: F32, taken: F32) -> F32:
+        body, _ = ellipses(self.patient.seed, "vessel", 130.0, 0.3, y, x)
+        return np.minimum(0.5 * body + 0.3 * rough - 8, -taken - 4)
+
+    def _tears(self, across: F32, along: F32) -> F32:
+        """Return cracks of the section, which open along the fibres."""
+        line = np.abs(self.noise("tear", 260, across * 1.7, along * 0.5)) * 60
+        return 4 * self.noise("gape", 330, across, along) - 5 - line
 
     def _tissue(self, y: F32, x: F32) -> F32:
         edge = np.full(y.shape, np.inf, np.float32)
@@ -145,12 +184,14 @@ class Layout:
     def _bed(self, y: F32, x: F32) -> F32:
         return self.noise.fractal("bed", self._bed_um, y, x)
 
-    def _fibres(self, y: F32, x: F32) -> tuple[F32, F32]:
+    def _warp(self, y: F32, x: F32) -> tuple[F32, F32]:
         """Return coordinates along and across the collagen: a warped plane."""
         noise = self.noise
-        across = y + 130 * noise("warp", 620, y, x) + 22 * noise("wave", 150, y, x)
-        along = x + 110 * noise("slip", 700, y, x)
-        return along, np.asarray(across + 2.2 * noise("crimp", 34, y, x), np.float32)
+        cos, sin = np.float32(np.cos(self._grain)), np.float32(np.sin(self._grain))
+        across = y * cos - x * sin + 230 * noise("sweep", 1700, y, x)
+        across = across + 80 * noise("warp", 560, y, x) + 13 * noise("wave", 150, y, x)
+        along = y * sin + x * cos + 90 * noise("slip", 700, y, x)
+        return along, np.asarray(across + 2.6 * noise("crimp", 36, y, x), np.float32)
 
     def _lymph(self, y: F32, x: F32, bed: F32, tumour: F32) -> F32:
         """Return infiltrates: aggregates, likelier at the margin of the tumour."""
@@ -162,16 +203,16 @@ class Layout:
 
     def _glands(self, y: F32, x: F32, room: F32, rough: F32) -> tuple[F32, F32]:
         """Return normal glands and their lumina within lobules (`room` > 0)."""
-        body, size = ellipses(self.patient.seed, "gland", 74.0, 0.95, y, x)
-        body = np.minimum(body + 0.45 * rough, room + 12)
-        thick = np.clip(0.42 * size, 9.5, 15.0)
-        return body, np.asarray(body - thick + 0.15 * rough, np.float32)
+        body, size = ellipses(self.patient.seed, "gland", 66.0, 0.9, y, x)
+        body = np.minimum(body + 0.5 * rough, room + 12)
+        thick = np.clip(0.5 * size, 10.5, 14.5)
+        return body, np.asarray(body - thick + 0.2 * rough, np.float32)
 
-    def _tubules(self, y: F32, x: F32, tumour: F32, rough: F32) -> F32:
+    def _tubules(self, y: F32, x: F32, tumour: F32, necrosis: F32, rough: F32) -> F32:
         share = self.patient.habit.tubules
         body, size = ellipses(self.patient.seed, "tubule", 58.0, share, y, x)
         hole = body - 0.56 * size + 0.5 * rough
-        return np.asarray(np.minimum(hole, tumour - 9), np.float32)
+        return np.minimum(hole, np.minimum(tumour - 9, -necrosis))
 
     def _pen_field(self, y: F32, x: F32) -> F32:
         if not self.patient.pen:
@@ -193,56 +234,17 @@ def truth_codes(layout: Layout) -> tuple[NDArray[np.uint8], Grid]:
     return codes, Grid((rows, cols), (TRUTH_UM, TRUTH_UM))
 
 
-def ellipses(
-    seed: int, name: str, pitch_um: float, share: float, y: F32, x: F32
-) -> tuple[F32, F32]:
-    """Return the nearest of scattered ellipses: signed distance and size, um.
-
-    One ellipse per cell of a jittered lattice of `pitch_um`, a `share` of them there.
-    """
-    row = np.floor(y / pitch_um).astype(np.int64)
-    col = np.floor(x / pitch_um).astype(np.int64)
-    top, left = row.min() - 1, col.min() - 1
-    rows, cols = np.arange(top, row.max() + 2), np.arange(left, col.max() + 2)
-    table = ellipse_of(
-        seed, name, pitch_um, share, *np.meshgrid(rows, cols, indexing="ij")
-    )
-    flat = (row - top) * cols.size + (col - left)
-    flats = [part.ravel() for part in table]
-    best = np.full(y.shape, -1e3, np.float32)
-    size = np.full(y.shape, pitch_um / 3, np.float32)
-    for dr in (-1, 0, 1):
-        for dc in (-1, 0, 1):
-            cell = flat + (dr * cols.size + dc)
-            away = _inside_ellipse([part[cell] for part in flats], y, x)
-            size = np.where(away > best, flats[2][cell], size)
-            best = np.maximum(away, best)
-    return best, size
+def _fat_cells(seed: int, y: F32, x: F32, fat: F32) -> F32:
+    """Return the distance to the nearest border between fat cells, um."""
+    if fat.max() < -8:
+        return np.full(y.shape, 1e3, np.float32)
+    near, next_ = nearest_two(seed, "fat", 52.0, y, x)
+    return (next_ - near) / 2
 
 
-def ellipse_of(
-    seed: int,
-    name: str,
-    pitch_um: float,
-    share: float,
-    row: NDArray[np.int64],
-    col: NDArray[np.int64],
-) -> tuple[F32, ...]:
-    """Return centre y, x, radius (um; < 0 if absent), stretch, cos, sin of cells."""
-    u = [uniform(seed, f"{name}{k}", row, col) for k in range(6)]
-    y = (row + 0.5 + 0.42 * (u[0] - 0.5)) * np.float32(pitch_um)
-    x = (col + 0.5 + 0.42 * (u[1] - 0.5)) * np.float32(pitch_um)
-    radius = np.where(u[2] < share, pitch_um * (0.27 + 0.24 * u[3]), -1e3)
-    angle, stretch = np.float32(np.pi) * u[5], np.sqrt(1 + 0.75 * u[4])
-    parts = (y, x, radius, stretch, np.cos(angle), np.sin(angle))
-    return tuple(part.astype(np.float32) for part in parts)
-
-
-def _inside_ellipse(shape: Sequence[F32], y: F32, x: F32) -> F32:
-    cy, cx, radius, stretch, cos, sin = shape
-    dy, dx = y - cy, x - cx
-    long, short = (dx * cos + dy * sin) / stretch, (dy * cos - dx * sin) * stretch
-    return np.asarray(radius - np.sqrt(long * long + short * short), np.float32)
+def _wrap(field: F32, reach_um: float) -> F32:
+    """Return what bends fibres around a structure, within `reach_um` of it."""
+    return np.float32(1.3) * np.clip(field + np.float32(reach_um), 0, None)
 
 
 def _polygon(

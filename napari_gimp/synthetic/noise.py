@@ -75,18 +75,26 @@ class Noise:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         rng = np.random.default_rng([seed, stream("texture")])
-        self._texture = periodic(rng, (_SIDE, _SIDE), (_WAVE / 4, _WAVE / 4))
+        self._texture = _bilinear(periodic(rng, (_SIDE, _SIDE), (_WAVE / 4, _WAVE / 4)))
 
     def __call__(self, name: str, wave_um: float, y_um: F32, x_um: F32) -> F32:
         """Return the field `name`, of structures about `wave_um` apart, at places."""
-        from scipy.ndimage import map_coordinates
-
         rng = np.random.default_rng([self.seed, stream(name)])
         angle, oy, ox = rng.random(3) * (2 * np.pi, _SIDE, _SIDE)
-        cos, sin = np.cos(angle) * _WAVE / wave_um, np.sin(angle) * _WAVE / wave_um
-        places = np.stack([y_um * cos - x_um * sin + oy, y_um * sin + x_um * cos + ox])
-        found = map_coordinates(self._texture, places, order=1, mode="grid-wrap")
-        return np.asarray(found, np.float32)
+        cos = np.float32(np.cos(angle) * _WAVE / wave_um)
+        sin = np.float32(np.sin(angle) * _WAVE / wave_um)
+        v = (y_um * cos - x_um * sin + np.float32(oy)).ravel()
+        u = (y_um * sin + x_um * cos + np.float32(ox)).ravel()
+        return self._at(v, u).reshape(y_um.shape)
+
+    def _at(self, v: F32, u: F32) -> F32:
+        """Return the texture at its own coordinates (M,), interpolated linearly."""
+        row, col = np.floor(v), np.floor(u)
+        v, u = v - row, u - col
+        mask = _SIDE - 1
+        cell = (row.astype(np.int32) & mask) * _SIDE + (col.astype(np.int32) & mask)
+        c = self._texture.take(cell, axis=0)
+        return np.asarray(c[:, 0] + c[:, 1] * v + u * (c[:, 2] + c[:, 3] * v))
 
     def fractal(self, name: str, wave_um: float, y_um: F32, x_um: F32) -> F32:
         """Return three octaves of a field, the finest at a quarter of `wave_um`."""
@@ -94,6 +102,13 @@ class Noise:
             self(f"{name}{k}", wave_um / 2**k, y_um, x_um) * 0.5**k for k in range(3)
         ]
         return np.asarray(sum(parts) / 1.15, np.float32)
+
+
+def _bilinear(texture: F32) -> F32:
+    """Return for each texel the coefficients (T, 4) of 1, v, u, uv within it."""
+    down, right = np.roll(texture, -1, 0), np.roll(texture, -1, 1)
+    both = np.roll(down, -1, 1) - down - right + texture
+    return np.stack([texture, down - texture, right - texture, both], -1).reshape(-1, 4)
 
 
 def periodic(

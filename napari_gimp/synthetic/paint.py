@@ -14,21 +14,21 @@ from dataclasses import fields as fields_of
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_gimp.synthetic.ground import TEXTURE_PX, Place, ground_dyes, textures
 from napari_gimp.synthetic.layout import Fields, Layout
-from napari_gimp.synthetic.noise import F32, periodic, stream
+from napari_gimp.synthetic.noise import F32, I64, stream
 from napari_gimp.synthetic.nuclei import (
     ANGLES,
+    LATTICE,
     VARIANTS,
     Stamps,
-    density,
+    chances,
     draw_stamps,
     kinds,
     lattice,
 )
 
 CELL_PX = 4
-_TEXTURE_PX = 1024
-_MARGIN_UM = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Window:
     """Fields over one block, on cells of 4 px, `pad` cells more on every side."""
 
     cells: Fields
-    gradient_y: F32
-    gradient_x: F32
+    across_slope: tuple[F32, F32]
+    gland_slope: tuple[F32, F32]
     top: int
     left: int
     side_px: int
@@ -63,12 +63,11 @@ class Painter:
             name: draw_stamps(kind, patient.seed, name, mpp)
             for name, kind in self._kinds.items()
         }
-        rng = np.random.default_rng([patient.seed, stream("paint")])
-        square = (_TEXTURE_PX, _TEXTURE_PX)
-        self._fine = periodic(rng, square, (0.7 * 0.5 / mpp, 0.7 * 0.5 / mpp))
-        self._clumps = periodic(rng, square, (2.2 * 0.5 / mpp, 2.2 * 0.5 / mpp))
-        self._fibre = _fibre_texture(rng)
-        self._sensor = (rng.standard_normal((*square, 1)) * 1.3).astype(np.float32)
+        largest = max(stamps.keep.shape[-1] for stamps in self._stamps.values())
+        self._margin = CELL_PX * (largest // CELL_PX + 1)
+        self._textures = textures(mpp)
+        rng = np.random.default_rng(stream("sensor"))
+        self._sensor = rng.normal(0, 1.3, (TEXTURE_PX, TEXTURE_PX)).astype(np.float32)
 
     def block(self, top: int, left: int, side: int) -> NDArray[np.uint8]:
         """Return pixels (side, side, 3) whose upper left corner is (top, left), px.
@@ -78,7 +77,7 @@ class Painter:
         window = self._window(top, left, side)
         if window.cells.tissue.max() < -4 and window.cells.pen.max() < -4:
             return self._light(np.zeros((2, side, side), np.float32), window)
-        margin = self._margin_px()
+        margin = self._margin
         dyes = np.zeros((2, side + 2 * margin, side + 2 * margin), np.float32)
         inner = dyes[:, margin:-margin, margin:-margin]
         inner[:] = self._ground(window)
@@ -86,12 +85,8 @@ class Painter:
             self._lay(name, dyes, window)
         return self._light(inner, window)
 
-    def _margin_px(self) -> int:
-        largest: int = max(stamps.keep.shape[-1] for stamps in self._stamps.values())
-        return CELL_PX * (largest // CELL_PX + 1)
-
     def _window(self, top: int, left: int, side: int) -> Window:
-        pad = self._margin_px() // CELL_PX + 2
+        pad = self._margin // CELL_PX + 2
         count = side // CELL_PX + 2 * pad
         cell_um = np.float32(CELL_PX * self.mpp)
         rows = np.arange(count) + (top // CELL_PX - pad)
@@ -102,8 +97,8 @@ class Painter:
             indexing="ij",
         )
         cells = self.layout.at(y, x)
-        gy, gx = np.gradient(cells.across)
-        return Window(cells, gy, gx, top, left, side, pad)
+        slopes = _slope(cells.across), _slope(cells.gland)
+        return Window(cells, *slopes, top, left, side, pad)
 
     def _spread(self, cells: F32, window: Window) -> F32:
         """Return a field of a window at every pixel (side, side), bilinearly."""
@@ -118,34 +113,12 @@ class Painter:
     def _ground(self, window: Window) -> F32:
         """Return dyes (2, side, side) of everything but nuclei."""
         spread = {
-            f.name: self._spread(getattr(window.cells, f.name), window)
-            for f in fields_of(Fields)
-            if f.name not in ("bed", "pen")
+            field.name: self._spread(getattr(window.cells, field.name), window)
+            for field in fields_of(Fields)
+            if field.name not in ("bed", "pen", "blood")
         }
-        fine, clumps = (
-            self._tiled(self._fine, window),
-            self._tiled(self._clumps, window),
-        )
-        fibre = self._fibres(spread["along"], spread["across"])
-        eosin = 0.42 + 0.30 * fibre
-        haem = 0.10 + 0.03 * fibre
-        gap = np.clip((fibre + 0.9) * 2.5, 0.12, 1)
-        eosin, haem = eosin * gap, haem * gap
-
-        def over(name: str, width: float, e: F32 | float, h: F32 | float) -> None:
-            nonlocal eosin, haem
-            share = np.clip(spread[name] / width + 0.5, 0, 1)
-            eosin = eosin + share * (e - eosin)
-            haem = haem + share * (h - haem)
-
-        grain = 0.06 * fine + 0.06 * clumps
-        over("gland", 2.0, 0.45 + grain, 0.22 + grain)
-        over("tumour", 3.0, 0.42 + grain, 0.27 + grain)
-        over("lymph", 14.0, 0.28 + grain, 0.22 + grain)
-        over("necrosis", 25.0, 0.68 + 2.2 * grain, 0.10 + 0.06 * clumps)
-        over("lumen", 1.2, 0.015, 0.01)
-        cover = np.clip(spread["tissue"] / 2.0 + 0.5, 0, 1)
-        return np.stack([haem * cover, eosin * cover]).clip(0)
+        grain, clumps = (self._tiled(texture, window) for texture in self._textures)
+        return ground_dyes(Place(spread, grain, clumps))
 
     def _tiled(self, texture: F32, window: Window) -> F32:
         """Return a periodic texture at the block's place in the slide."""
@@ -153,54 +126,56 @@ class Painter:
         cols = (np.arange(window.side_px) + window.left) % texture.shape[1]
         return texture[rows[:, None], cols[None]]
 
-    def _fibres(self, along: F32, across: F32) -> F32:
-        """Return the fibre texture at fibre coordinates (side, side), um."""
-        rows = np.rint(across * 4).astype(np.int32) % self._fibre.shape[0]
-        cols = np.rint(along * 2).astype(np.int32) % self._fibre.shape[1]
-        return self._fibre[rows, cols]
-
     def _lay(self, name: str, dyes: F32, window: Window) -> None:
+        """Lay all nuclei of a kind that touch the block over its dyes."""
         kind, stamps = self._kinds[name], self._stamps[name]
-        if not kind.pitch_um:
-            return
-        margin = self._margin_px()
-        reach = (margin - stamps.keep.shape[-1] // 2 - 1) * self.mpp
-        y0, x0 = window.top * self.mpp, window.left * self.mpp
-        size = window.side_px * self.mpp
-        bounds = (y0 - reach, x0 - reach, y0 + size + reach, x0 + size + reach)
-        y, x, chance = lattice(self.layout.patient.seed, name, kind.pitch_um, bounds)
+        seed, habit = self.layout.patient.seed, self.layout.patient.habit
+        margin, half = self._margin, stamps.keep.shape[-1] // 2
+        bounds = self._bounds(window, margin - half - 1)
+        y, x, chance = lattice(seed, LATTICE.get(name, name), kind.pitch_um, bounds)
         at = self._cell_of(y, x, window)
-        here = density(name, _pick(window.cells, at), self.layout.patient.habit)
-        keep = chance["in"] < here
+        low, high = chances(name, _pick(window.cells, at), habit)
+        keep = (chance["in"] >= low) & (chance["in"] < high)
         turn = self._turns(name, at, chance["at"], window)
-        variant = (chance["at"] * 7919 % 1 * VARIANTS).astype(np.int64)
-        stamp = variant * ANGLES + turn
-        half = stamps.keep.shape[-1] // 2
+        stamp = (chance["kind"] * VARIANTS).astype(np.int64) * ANGLES + turn
         py = np.rint(y / self.mpp - 0.5).astype(int) - window.top + margin - half
         px = np.rint(x / self.mpp - 0.5).astype(int) - window.left + margin - half
         _stamp(dyes, stamps, py[keep], px[keep], stamp[keep])
 
-    def _cell_of(self, y: F32, x: F32, window: Window) -> tuple[NDArray[np.int64], ...]:
+    def _bounds(self, window: Window, reach_px: int) -> tuple[float, ...]:
+        """Return the block's y0, x0, y1, x1 in um, `reach_px` wider on each side."""
+        corner = np.array((window.top, window.left))
+        low, high = corner - reach_px, corner + window.side_px + reach_px
+        return tuple(float(v) * self.mpp for v in (*low, *high))
+
+    def _cell_of(self, y: F32, x: F32, window: Window) -> tuple[I64, I64]:
         cell = CELL_PX * self.mpp
         row = np.floor(y / cell).astype(np.int64) - window.top // CELL_PX + window.pad
         col = np.floor(x / cell).astype(np.int64) - window.left // CELL_PX + window.pad
         return row, col
 
     def _turns(
-        self, name: str, at: tuple[NDArray[np.int64], ...], chance: F32, window: Window
-    ) -> NDArray[np.int64]:
-        """Return the angle number of each nucleus: spindles follow the fibres."""
-        if name != "fibroblast":
-            return (chance * ANGLES).astype(np.int64)
-        gy, gx = window.gradient_y[at], window.gradient_x[at]
-        angle = np.arctan2(-gx, gy) + 0.5 * (chance - 0.5)
+        self, name: str, at: tuple[I64, I64], chance: F32, window: Window
+    ) -> I64:
+        """Return the angle number of each nucleus.
+
+        Spindles lie along the fibres, gland nuclei stand on the wall of the gland.
+        """
+        if name == "fibroblast":
+            gy, gx = window.across_slope
+            angle = np.arctan2(-gx[at], gy[at]) + 0.5 * (chance - 0.5)
+        elif name == "gland":
+            gy, gx = window.gland_slope
+            angle = np.arctan2(gy[at], gx[at]) + 0.9 * (chance - 0.5)
+        else:
+            angle = chance * np.float32(np.pi)
         return np.rint(angle / np.pi * ANGLES).astype(np.int64) % ANGLES
 
     def _light(self, dyes: F32, window: Window) -> NDArray[np.uint8]:
         """Return what the camera sees (side, side, 3) behind dyes (2, side, side)."""
         stain = self.layout.patient.stain
         haem, eosin = dyes
-        noise = self._tiled(self._sensor, window)[..., 0]
+        noise = self._tiled(self._sensor, window)
         out = np.empty((*haem.shape, 3), np.uint8)
         pen = np.clip(self._spread(window.cells.pen, window) / 8 + 0.5, 0, 1)
         ink = (2.2, 0.75, 0.35)
@@ -212,16 +187,21 @@ class Painter:
         return out
 
 
-def _pick(fields: Fields, at: tuple[NDArray[np.int64], ...]) -> Fields:
+def _slope(field: F32) -> tuple[F32, F32]:
+    down, right = np.gradient(field)
+    return down, right
+
+
+def _pick(fields: Fields, at: tuple[I64, I64]) -> Fields:
     return Fields(**{f.name: getattr(fields, f.name)[at] for f in fields_of(Fields)})
 
 
 def _stamp(
     dyes: F32,
     stamps: Stamps,
-    top: NDArray[np.int64],
-    left: NDArray[np.int64],
-    which: NDArray[np.int64],
+    top: I64,
+    left: I64,
+    which: I64,
 ) -> None:
     """Lay stamps over the dyes (2, H, W), each over what lay there before."""
     side = stamps.keep.shape[-1]
@@ -229,13 +209,3 @@ def _stamp(
         under = dyes[:, y : y + side, x : x + side]
         under *= stamps.keep[k]
         under += stamps.bring[k]
-
-
-def _fibre_texture(rng: np.random.Generator) -> F32:
-    """Return collagen (1024 across at 0.25 um, 2048 along at 0.5 um), mean 0, sd 1."""
-    shape = (1024, 2048)
-    bundles = periodic(rng, shape, (14, 90))
-    fibres = periodic(rng, shape, (4, 40))
-    threads = periodic(rng, shape, (1.6, 16))
-    mixed = 0.7 * bundles + 0.6 * fibres + 0.4 * threads
-    return np.asarray(mixed / mixed.std(), np.float32)

@@ -94,7 +94,7 @@ class Patient:
 def draw_patient(name: str, seed: int, label: str, site: str) -> Patient:
     """Return the patient of that name: equal arguments, equal patient."""
     rng = np.random.default_rng([seed, stream(name), stream("patient")])
-    basal = {"luminal-like": -0.85, "basal-like": 0.85}.get(label, 0.0)
+    basal = {"luminal-like": -1.0, "basal-like": 1.0}.get(label, 0.0)
     drive = float(basal + rng.standard_normal())
     own = int(rng.integers(2**62))
     habit = _benign(rng) if label == "benign" else _tumour(rng, drive)
@@ -141,8 +141,8 @@ _HAEMATOXYLIN = np.array([0.610, 0.700, 0.370])
 _EOSIN = np.array([0.190, 0.820, 0.500])
 _SITE_SHIFT = {
     "north": ((0.00, 0.00, 0.00), (0.00, 0.00, 0.00), 1.0, 1.0),
-    "harbour": ((0.05, -0.02, -0.06), (0.03, 0.02, -0.10), 1.1, 0.88),
-    "valley": ((-0.05, 0.01, 0.05), (-0.05, 0.00, 0.03), 0.92, 1.12),
+    "harbour": ((0.03, -0.01, -0.04), (0.03, 0.02, -0.07), 1.07, 0.9),
+    "valley": ((0.01, 0.01, 0.01), (-0.05, 0.00, 0.02), 0.94, 1.1),
 }
 
 
