@@ -184,8 +184,9 @@ def _write_maps(result: Result, folder: Path) -> None:
     from napari_gimp import plots
 
     folder.mkdir()
+    overview = plots.shrink(result.overview)
     for name, patch_map in result.maps.items():
-        figure = plots.map_overlay(patch_map, result.overview)
+        figure = plots.map_overlay(patch_map, overview)
         (folder / f"{name}.png").write_bytes(plots.png_bytes(figure))
         (folder / f"{name}_raw.png").write_bytes(plots.raw_png(patch_map))
 

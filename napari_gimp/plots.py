@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 INK, QUIET, HAIR = "#1b2430", "#5d6875", "#d5dae0"
 FOR, AGAINST = "#c4620a", "#5b3f95"  # the ends of PuOr_r: told apart by everyone
 PALER = 0.55  # how far histology is pulled towards white and grey under a map
+PICTURE_PX = 1200  # longer side of histology in figures: what a page can show
 OPAQUE, FAINT = 0.78, 0.04  # opacity of the strongest and the weakest patch
 
 
@@ -57,10 +58,11 @@ def compose(patch_map: PatchMap, overview: Overview) -> NDArray[np.uint8]:
     rows, cols = cells_under(patch_map, overview)
     layer = np.pad(colour(patch_map), ((0, 1), (0, 1), (0, 0)))[np.ix_(rows, cols)]
     alpha = layer[..., 3:]
-    grey = overview.pixels.mean(axis=-1, keepdims=True)
-    paled = (1 - PALER) * overview.pixels + PALER * (0.75 * grey + 0.25 * 255)
+    tissue = overview.pixels.astype(np.float32)
+    grey = tissue.mean(axis=-1, keepdims=True)
+    paled = (1 - PALER) * tissue + PALER * (0.75 * grey + 0.25 * 255)
     mixed = 255 * layer[..., :3] * alpha + paled * (1 - alpha)
-    return np.asarray(mixed.round(), dtype=np.uint8)
+    return np.asarray(mixed + 0.5, dtype=np.uint8)
 
 
 def cells_under(
@@ -122,6 +124,20 @@ def close_up(overview: Overview, patch_map: PatchMap, margin: float = 0.04) -> O
     shape = (y.stop - y.start, x.stop - x.start)
     grid = Grid(shape, overview.grid.cell_um, (corner.y0, corner.x0))
     return Overview(overview.pixels[y, x], grid)
+
+
+def shrink(overview: Overview, most_px: int = PICTURE_PX) -> Overview:
+    """Return an overview of at most about `most_px` a side, by averaging blocks."""
+    factor = -(-max(overview.grid.shape) // most_px)
+    rows, cols = (side // factor for side in overview.grid.shape)
+    if factor == 1 or not rows * cols:
+        return overview
+    blocks = overview.pixels[: rows * factor, : cols * factor]
+    blocks = blocks.reshape(rows, factor, cols, factor, 3)
+    mean = blocks.mean(axis=(1, 3), dtype=np.float32) + 0.5
+    dy, dx = overview.grid.cell_um
+    grid = Grid((rows, cols), (dy * factor, dx * factor), overview.grid.origin_um)
+    return Overview(np.asarray(mean, dtype=np.uint8), grid)
 
 
 def _occupied(patch_map: PatchMap) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -123,7 +123,7 @@ def _share(result: Result) -> dict[str, Any] | None:
 def _pictures(result: Result) -> list[dict[str, str]]:
     """Return the slide and its maps, all cut to the same place."""
     maps = list(result.maps.values())
-    near = plots.close_up(result.overview, maps[0])
+    near = plots.shrink(plots.close_up(result.overview, maps[0]))
     first = _picture("Slide", _slide_caption(result), plots.slide_picture(near))
     return [first, *(_map_picture(result, m, near) for m in maps)]
 
