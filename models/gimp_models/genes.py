@@ -108,8 +108,11 @@ class GroupMSA(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
+        # A position as large as the embedded genes: with a small one the LayerNorms
+        # turn around at z = 0, and integrated gradients from there do not complete.
         nn.init.normal_(self.weight, std=self.weight.shape[-2] ** -0.5)
-        for parameter in (self.position, self.group_token, self.class_token):
+        nn.init.normal_(self.position)
+        for parameter in (self.group_token, self.class_token):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, x: Tensor, *, attention: bool = False) -> GeneTokens:

@@ -355,7 +355,8 @@ def choices(config: GimpConfig) -> tuple[str, ...]:
         f"Gene branch: {len(config.gene_groups)} groups ({config.grouping}), fragments "
         f"of {config.fragment} genes, embedding matrix {matrix}, "
         f"width {config.gene_width}, {config.gene_heads} heads, "
-        f"{config.intra_depth} layers inside and {config.inter_depth} between groups.",
+        f"{config.intra_depth} layers inside and {config.inter_depth} between groups, "
+        "fragment positions drawn as large as the embedded genes.",
         f"Feed-forward width {config.feedforward} times the model's, "
         f"dropout {config.dropout:g}.",
         f"Fusion: concatenated class tokens; triplets on {config.projection} unit "

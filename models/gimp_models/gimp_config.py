@@ -174,6 +174,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "gene_heads": 4,
         "fragment": 32,
         "fragments_per_group": 8,
+        "per_fragment": True,  # few fragments: cheap, and names single genes better
     },
     "small": {"width": 256, "gene_width": 128},
     "base": {},

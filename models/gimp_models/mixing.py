@@ -198,19 +198,29 @@ def nystrom(
     Tensor
         (B,H,T,d).
     """
-    pool = pooling[:, None].to(query.dtype)
+    first = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=keys)
+    with torch.autocast(query.device.type, enabled=False):  # the inverse needs float32
+        mixed = _through_landmarks(
+            query.float(), key.float(), value.float(), keys=keys, pooling=pooling
+        )
+    return torch.cat([first, mixed[:, :, 1:].to(first.dtype)], dim=2)
+
+
+def _through_landmarks(
+    query: Tensor, key: Tensor, value: Tensor, *, keys: Tensor | None, pooling: Tensor
+) -> Tensor:
+    """softmax(Q K~^T) pinv(softmax(Q~ K~^T)) softmax(Q~ K^T) V, ~ marks landmarks."""
+    pool = pooling[:, None]
     used = (pooling.sum(-1) > 0)[:, None, None]  # (B,1,1,M)
     query_marks, key_marks = pool @ query, pool @ key
     to_marks = _softmax(query, key_marks, used)  # (B,H,T,M)
     between = _softmax(query_marks, key_marks, used) * used.transpose(-1, -2)
     read = F.scaled_dot_product_attention(query_marks, key, value, attn_mask=keys)
-    mixed = to_marks @ (_pseudo_inverse(between) @ read.float())
-    first = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=keys)
-    return torch.cat([first, mixed[:, :, 1:].to(first.dtype)], dim=2)
+    return to_marks @ (_pseudo_inverse(between) @ read)
 
 
 def _softmax(query: Tensor, key: Tensor, used: Tensor) -> Tensor:
-    scores = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     return _rows(scores.masked_fill(~used, -torch.inf))
 
 
