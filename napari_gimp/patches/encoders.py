@@ -189,7 +189,7 @@ def read_card(name: str, *, folder: Path = WEIGHTS) -> EncoderCard:
             sizes["stem"], tuple(sizes["widths"]), tuple(sizes["depths"])
         )
         return EncoderCard(
-            name, config.widths[-1], facts["input_px"], facts["mpp"], config, facts
+            name, config.features, facts["input_px"], facts["mpp"], config, facts
         )
     except (KeyError, TypeError, ValueError) as error:
         raise EncoderError(
