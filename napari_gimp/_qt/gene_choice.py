@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout
+from qtpy.QtWidgets import QCheckBox, QComboBox
 
-from napari_gimp._qt.parts import Notice, PathField, allow, ask_file
+from napari_gimp._qt.parts import Form, Notice, PathField, allow, ask_file
 from napari_gimp._qt.scene import Scene
 from napari_gimp.jobs import Job, read_job
 from napari_gimp.session import guess_sample, looks_like_spots
@@ -33,7 +33,7 @@ class GeneChoice:
 
     changed = Signal()
 
-    def __init__(self, scene: Scene, form: QFormLayout) -> None:
+    def __init__(self, scene: Scene, form: Form) -> None:
         self._scene = scene
         self.table: GeneTable | None = None
         self._reading: Job[GeneTable] | None = None
@@ -41,9 +41,9 @@ class GeneChoice:
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
         self.report = Notice()
-        form.addRow("Gene table", self.field)
-        form.addRow("Sample", self.samples)
-        form.addRow("", self.sum)
+        form.add("Gene table", self.field)
+        form.add("Sample", self.samples)
+        form.add("", self.sum)
         self.sum.toggled.connect(self._show)
         scene.session.events.slide.connect(self._guess)
         self._show()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QSpinBox
 
 from napari_gimp._qt.chart import Chart
+from napari_gimp._qt.dark import darken
 from napari_gimp._qt.parts import Dock, Notice, allow, quiet
 from napari_gimp._qt.scene import scene_of
+from napari_gimp.jobs import Job, read_job
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from napari_gimp.explain.result import GeneAttribution
 
 NO_GENES = "No genes yet. Run an analysis with a gene table in the Analyse dock."
+
+
+WIDTH_IN = 3.5
+"""Width for which the chart is laid out, inches; a dock stretches it."""
 
 
 class GenesDock(Dock):
@@ -28,6 +37,7 @@ class GenesDock(Dock):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self.session = scene_of(napari_viewer).session
+        self._order: Job[Figure] | None = None
         self._build()
         self.session.events.attribution.connect(self._draw)
         self.count.valueChanged.connect(self._draw)
@@ -38,7 +48,7 @@ class GenesDock(Dock):
         self.count = QSpinBox()
         self.count.setRange(5, 60)
         self.count.setValue(20)
-        form.addRow("Genes shown", self.count)
+        form.add("Genes shown", self.count)
         self.summary, self.hint = quiet(), Notice()
         self.chart = Chart()
         self.add(self.hint, self.chart, self.summary)
@@ -52,12 +62,34 @@ class GenesDock(Dock):
         self.summary.setText(summary(genes) if genes else "")
         self.chart.clear()
         if genes is not None:
-            self._show_chart(genes)
+            self._order_chart(genes, self.count.value())
 
-    def _show_chart(self, genes: GeneAttribution) -> None:
-        from napari_gimp.plots import gene_bars
+    def _order_chart(self, genes: GeneAttribution, count: int) -> None:
+        """Have the figure made in the background; the newest order wins."""
+        self._order = job = read_job(lambda: chart_of(genes, count))
+        job.event.connect(partial(self._take_chart, job.number), thread="main")
+        job.start()
 
-        self.chart.show_figure(gene_bars(genes, self.count.value(), width=4.2))
+    def _take_chart(self, number: int, figure: Figure) -> None:
+        wanted = self._order is not None and self._order.number == number
+        if wanted and self.session.attribution is not None:
+            self.chart.show_figure(figure)
+
+
+def chart_of(genes: GeneAttribution, count: int) -> Figure:
+    """Return the chart in the width and the colours of a dock."""
+    from matplotlib.ticker import MaxNLocator
+
+    from napari_gimp.plots import gene_bars
+
+    figure = gene_bars(genes, count, width=WIDTH_IN)
+    bars, scores = figure.axes
+    for axes, left, width in ((bars, 0.25, 0.44), (scores, 0.75, 0.22)):
+        box = axes.get_position()
+        axes.set_position((left, box.y0, width, box.height))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+    scores.set_xlabel("z-score\n○ not measured", fontsize=8)
+    return darken(figure)
 
 
 def summary(genes: GeneAttribution) -> str:

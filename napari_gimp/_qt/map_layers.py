@@ -35,6 +35,8 @@ class MapLayers:
         for signal in (session.events.maps, session.events.display):
             signal.connect(self.draw)
         session.events.shown.connect(self._show)
+        for signal in (session.events.shown, session.events.display):
+            signal.connect(self._show_legend)
 
     def draw(self) -> None:
         """Apply what differs between the session's maps and the layers."""
@@ -80,11 +82,24 @@ class MapLayers:
         if layer is not None:
             self._viewer.layers.remove(layer)
 
+    def _show_legend(self) -> None:
+        shown, overlay = self._session.shown_map, self._viewer.text_overlay
+        overlay.visible = shown is not None
+        overlay.position = "top_right"
+        overlay.text = legend(shown, self._session.display) if shown else ""
+
     def _show(self, shown: str | None) -> None:
         for name in self._session.maps:
             layer = self.layer(name)
             if layer is not None:
                 layer.visible = name == shown
+
+
+def legend(shown: PatchMap, display: Display) -> str:
+    """Return what the colour bar in the canvas stands for."""
+    unit = f" ({shown.unit})" if shown.unit else ""
+    scale = "percentile of patches" if display.scale == "percentile" else f"raw{unit}"
+    return f"{shown.title}, {scale}"
 
 
 def _change(layer: Any, values: Any, kwargs: dict[str, Any]) -> None:

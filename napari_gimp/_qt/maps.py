@@ -41,14 +41,17 @@ class MapsDock(Dock):
         self.opacity = QSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
         self.threshold = QLabeledDoubleRangeSlider(Qt.Orientation.Horizontal)
+        self.threshold.setDecimals(0)
+        self.threshold.setRange(0, 100)
+        self.threshold.setValue((0, 100))
         for label, field in (
             ("Map", self.map),
             ("Scale", self.scale),
             ("Colours", self.colours),
             ("Opacity, %", self.opacity),
-            ("Show from – to", self.threshold),
+            ("Range shown", self.threshold),
         ):
-            form.addRow(label, field)
+            form.add(label, field)
         self.caption, self.hint = quiet(), Notice()
         self.add(self.caption, self.hint)
         self.fill()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton
+from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_gimp._qt.parts import Notice, allow, ask_folder
+from napari_gimp._qt.parts import Form, Notice, allow, ask_folder
 from napari_gimp.errors import CheckpointError
 from napari_gimp.explain.models import ListedModel, list_models, resolve_model
 
@@ -26,12 +26,12 @@ class ModelChoice:
 
     changed = Signal()
 
-    def __init__(self, form: QFormLayout) -> None:
+    def __init__(self, form: Form) -> None:
         self.models, self.browse = QComboBox(), QPushButton("Choose folder…")
         self.browse.setToolTip("A checkpoint folder, or the folder of a training run")
         self.card = Notice()
-        form.addRow("Model", self.models)
-        form.addRow("", self.browse)
+        form.add("Model", self.models)
+        form.add("", self.browse)
         for model in list_models():
             self.models.addItem(model.name, model)
         self.models.currentIndexChanged.connect(self._show)

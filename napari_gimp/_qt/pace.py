@@ -50,7 +50,7 @@ class Pace:
     @property
     def text(self) -> str:
         """One line: stage, count, rate, time left."""
-        parts = [self.stage]
+        parts = [self.stage[:1].upper() + self.stage[1:]]
         if self.total > 1:
             parts.append(f"{self.done:,} of {self.total:,}")
         if self.rate is not None and self.total > 1:

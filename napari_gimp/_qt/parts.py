@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
 
 MARGIN_PX = 12
 GAP_PX = 8
-MIN_WIDTH_PX = 360
+LABEL_PX = 96
+MIN_WIDTH_PX = 370
 
 # Readable on napari's dark and light themes alike: coloured edge, own text colour.
 _TONES = {"note": "#5c9ded", "warning": "#d9a441", "error": "#e0605e"}
@@ -52,22 +53,39 @@ class Dock(QWidget):
         for widget in widgets:
             self.column.addWidget(widget)
 
-    def section(self, title: str) -> QFormLayout:
-        """Start a section and return its form: labels on the left, fields right."""
+    def section(self, title: str) -> Form:
+        """Start a section and return its form."""
         if self.column.count():
             self.column.addSpacing(GAP_PX)
         self.add(heading(title))
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-        form.setHorizontalSpacing(MARGIN_PX)
-        form.setVerticalSpacing(GAP_PX)
+        form = Form()
         self.column.addLayout(form)
         return form
 
     def fill(self) -> None:
         """Push everything up; call it last."""
         self.column.addStretch(1)
+
+
+class Form(QFormLayout):
+    """Labels on the left in a column of one width in all docks, fields right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setContentsMargins(0, 0, 0, 0)
+        self.setFieldGrowthPolicy(self.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.setHorizontalSpacing(GAP_PX)
+        self.setVerticalSpacing(GAP_PX)
+        self.setLabelAlignment(
+            Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+        )
+
+    def add(self, label: str, field: QWidget) -> None:
+        """Add a labelled field, or one without a label under the other fields."""
+        name = QLabel(label)
+        name.setFixedWidth(LABEL_PX)
+        name.setWordWrap(True)
+        self.addRow(name, field)
 
 
 class Notice(QLabel):

@@ -48,6 +48,7 @@ class Scene:
         self._follow_slides()
         viewer.mouse_drag_callbacks.append(self._clicked)
         viewer.bind_key("H", self._look_under, overwrite=True)
+        read_job(import_slow_libraries).start()
 
     def choose_slide(self, layer: Any) -> None:
         """Make a slide layer the one to analyse; the old results go."""
@@ -133,6 +134,11 @@ class Scene:
         yield
         if time.monotonic() - pressed_s > TAP_S:
             layer.visible = before
+
+
+def import_slow_libraries() -> None:
+    """Import what drawing needs, so that the main thread need not wait for it."""
+    import scipy.stats  # noqa: F401 # all four are imported for their side effect
 
 
 def scene_of(viewer: Any) -> Scene:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QPushButton, QWidget
 
-from napari_gimp._qt.parts import Dock, Notice, ask_file, quiet
+from napari_gimp._qt.parts import Dock, Form, Notice, ask_file, quiet
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide_choice import PATTERNS
 from napari_gimp._qt.slide_facts import doubt_about, facts_of, guess_mpp
@@ -43,7 +43,7 @@ class SlideDock(Dock):
         self.open.setToolTip("SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN, PNG, JPEG, …")
         self.question = Question(self._scene.give_mpp)
         self.add(self.open, self.notice, self.question)
-        self.facts = QFormLayout()
+        self.facts = Form()
         self.column.addLayout(self.facts)
         self.fill()
         self.open.clicked.connect(self._ask)
@@ -68,7 +68,7 @@ class SlideDock(Dock):
             self.facts.removeRow(0)
         if view is not None:
             for name, fact in facts_of(view.source).items():
-                self.facts.addRow(name, quiet(fact))
+                self.facts.add(name, quiet(fact))
         self.question.ask(None if view is None else view.source.resolution)
 
 
@@ -92,11 +92,11 @@ class Question(QWidget):
         self.mpp.setToolTip("About 0.25 at 40x, 0.5 at 20x, 1.0 at 10x")
         self.use = QPushButton("Use it")
         self.use.setToolTip("The slide is then marked as “user, unverified”")
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
+        form = Form()
+        self.setLayout(form)
         form.addRow(self.reason)
-        form.addRow("One pixel is", self.mpp)
-        form.addRow("", self.use)
+        form.add("One pixel is", self.mpp)
+        form.add("", self.use)
         self.use.clicked.connect(self._give)
 
     def ask(self, stated: Resolution | None) -> None:

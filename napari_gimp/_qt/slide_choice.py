@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from psygnal import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QPushButton
+from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_gimp._qt.parts import Notice, allow, ask_file
+from napari_gimp._qt.parts import Form, Notice, allow, ask_file
 from napari_gimp._qt.scene import Scene
 from napari_gimp._qt.slide_layers import mpp_of, path_of
 from napari_gimp._qt.wording import resolution
@@ -32,13 +32,13 @@ class SlideChoice:
 
     changed = Signal()
 
-    def __init__(self, scene: Scene, form: QFormLayout) -> None:
+    def __init__(self, scene: Scene, form: Form) -> None:
         self._scene = scene
         self.layers, self.open = QComboBox(), QPushButton("Open slide…")
         self.notice = Notice()
         self.open.setToolTip("Open a slide file in the viewer")
-        form.addRow("Slide", self.layers)
-        form.addRow("", self.open)
+        form.add("Slide", self.layers)
+        form.add("", self.open)
         form.addRow(self.notice)
         self.layers.activated.connect(self._choose)
         self.open.clicked.connect(self._ask)

@@ -58,6 +58,7 @@ class SlideLayers:
         self._viewer.scale_bar.visible = True
         if view := view_of(layer):
             self._views[id(layer)] = view
+            layer.interpolation2d = "linear"  # nearest speckles where pixels are small
             view.updated.connect(partial(_refresh, weakref.ref(layer)), thread="main")
         self.changed.emit()
 

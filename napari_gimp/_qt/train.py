@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 from superqt import QCollapsible
 
 from napari_gimp._qt.chart import Chart
 from napari_gimp._qt.parts import (
     Dock,
+    Form,
     Notice,
     PathField,
     allow,
@@ -20,7 +21,7 @@ from napari_gimp._qt.parts import (
     row,
 )
 from napari_gimp._qt.train_curve import draw_curves, status
-from napari_gimp._qt.train_form import TrainForm
+from napari_gimp._qt.train_form import TrainForm, lay_out
 from napari_gimp.errors import GimpError
 from napari_gimp.training.events import Event, Tail
 from napari_gimp.training.launch import launch, running_pid
@@ -51,7 +52,7 @@ class TrainDock(Dock):
     def _build(self) -> None:
         ask = ask_file("Choose a run", "Run (run.toml);;TOML files (*.toml)")
         self.run_file = PathField("optional: a run.toml", ask, self._read)
-        self.section("Run").addRow("From file", self.run_file)
+        self.section("Run").add("From file", self.run_file)
         self.form = TrainForm()
         self._add_form()
         self.start, self.stop = QPushButton("Start"), QPushButton("Stop")
@@ -70,11 +71,14 @@ class TrainDock(Dock):
             ("2  Starting point", self.form.start),
             ("3  Plan", self.form.usual),
         ):
-            self.section(title)
-            self.add(group.native)
+            lay_out(group, self.section(title))
             group.changed.connect(self._show)
         more = QCollapsible("More")
-        more.addWidget(self.form.rare.native)
+        rare = QWidget()
+        form = Form()
+        rare.setLayout(form)
+        lay_out(self.form.rare, form)
+        more.addWidget(rare)
         self.add(more)
 
     def _read(self, path: Path | None) -> None:

@@ -8,9 +8,21 @@ from typing import Any, get_type_hints
 
 from magicgui.widgets import Container, create_widget
 
+from napari_gimp._qt.parts import Form
 from napari_gimp.training.plan import DEFAULT_PLANS, Plan
 from napari_gimp.training.run import SIZES, RunConfig
 
+LABELS = {
+    "manifest": "Cohort manifest",
+    "genes": "Gene table",
+    "out": "Run folder",
+    "start": "Start from",
+    "batch": "Patients per step",
+    "lr": "Learning rate",
+    "fold": "Held-out fold",
+    "mask_ratio": "Masked part",
+    "lambda_triplet": "Triplet weight",
+}
 TIPS = {
     "stage": "pretrain learns from slides and genes without labels; finetune predicts",
     "manifest": "CSV: patient, slide, sample, label, site",
@@ -21,12 +33,13 @@ TIPS = {
 }
 COHORT = ("manifest", "genes", "out")
 START = ("stage", "size", "start")
+FOLDERS = ("out", "start", "store")
 USUAL = ("epochs", "batch", "lr", "seed", "device", "fold")
 RARE = tuple(f.name for f in fields(Plan) if f.name not in USUAL)
 
 
 class TrainForm:
-    """Four groups of fields: `cohort`, `start`, `usual` and `rare`."""
+    """Four groups of magicgui fields: `cohort`, `start`, `usual` and `rare`."""
 
     def __init__(self) -> None:
         self.cohort = _group(RunConfig, COHORT)
@@ -67,11 +80,17 @@ class TrainForm:
         return f"Fill in first: {', '.join(empty)}." if empty else ""
 
 
+def lay_out(group: Container[Any], form: Form) -> None:
+    """Put a group's fields into a dock's form."""
+    for widget in group:
+        form.add(widget.label, widget.native)
+
+
 def _group(cls: type, names: tuple[str, ...]) -> Container[Any]:
     hints = get_type_hints(cls)
     by_name = {f.name: f for f in fields(cls)}
     made = [_field(by_name[name], hints[name]) for name in names]
-    return Container(widgets=made, labels=True)
+    return Container(widgets=made)
 
 
 def _field(field: Field[Any], hint: Any) -> Any:
@@ -79,7 +98,8 @@ def _field(field: Field[Any], hint: Any) -> Any:
     options: dict[str, Any] = {
         "tooltip": field.metadata.get("tip", TIPS.get(field.name, ""))
     }
-    label = field.name.replace("_", " ") + (f", {unit}" if unit else "")
+    name = LABELS.get(field.name, field.name.replace("_", " ").capitalize())
+    label = f"{name}, {unit}" if unit else name
     if hint is float:
         options |= {"min": 0.0, "max": 10.0, "step": 1e-6}
     if hint is int:
@@ -92,17 +112,24 @@ def _made(field: Field[Any], hint: Any, label: str, options: dict[str, Any]) -> 
         return create_widget(
             value="tiny",
             name="size",
+            label=label,
             widget_type="ComboBox",
             options={**options, "choices": SIZES},
         )
     if hint in (Path, Path | None):
-        mode = {"out": "d", "start": "d", "store": "d"}.get(field.name, "r")
-        options |= {"mode": mode, "nullable": True}
-        hint = Path
-    default = {} if field.default in (MISSING, None) else {"value": field.default}
+        return _path(field.name, label, options)
+    default = {} if field.default is MISSING else {"value": field.default}
     return create_widget(
         annotation=hint, name=field.name, label=label, options=options, **default
     )
+
+
+def _path(name: str, label: str, options: dict[str, Any]) -> Any:
+    mode = "d" if name in FOLDERS else "r"
+    options |= {"mode": mode, "nullable": True}
+    made: Any = create_widget(annotation=Path, name=name, label=label, options=options)
+    made.choose_btn.text = "Choose…"
+    return made
 
 
 def _values(group: Container[Any]) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Figures made for white paper, shown on napari's dark docks. No Qt."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NEUTRAL = 0.2
+"""Colours with less difference between their channels count as grey."""
+READABLE = 0.6
+"""Least lightness of a hue on the dark ground."""
+
+
+def darken(figure: Figure) -> Figure:
+    """Recolour a figure in place: paper to ground, ink to light, hues kept."""
+    from matplotlib.collections import Collection
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        axes.tick_params(color=on_dark(axes.xaxis.get_tick_params().get("color", "k")))
+    for artist in figure.findobj():
+        if isinstance(artist, Patch | Collection):
+            artist.set_facecolor(_all(artist.get_facecolor()))
+            artist.set_edgecolor(_all(artist.get_edgecolor()))
+        elif isinstance(artist, Line2D):
+            _recolour_line(artist)
+        elif isinstance(artist, Text):
+            artist.set_color(on_dark(artist.get_color()))
+    return figure
+
+
+def on_dark(colour: Any) -> tuple[float, float, float, float]:
+    """Return the colour (RGBA, 0 to 1) that stands for one on white paper."""
+    from matplotlib.colors import to_rgba
+
+    red, green, blue, alpha = to_rgba(colour)
+    hue, light, chroma = colorsys.rgb_to_hls(red, green, blue)
+    if max(red, green, blue) - min(red, green, blue) < NEUTRAL:
+        light, chroma = 0.95 - 0.78 * light, 0.06
+    else:
+        light = max(light, READABLE)
+    return (*colorsys.hls_to_rgb(hue, light, chroma), alpha)
+
+
+def _all(colours: Any) -> Any:
+    """Recolour one RGBA, or rows of them."""
+    import numpy as np
+
+    rows = np.atleast_2d(np.asarray(colours, dtype=float))
+    changed = [on_dark(tuple(row)) if row[3] else tuple(row) for row in rows]
+    return changed[0] if np.ndim(colours) == 1 else changed
+
+
+def _recolour_line(line: Any) -> None:
+    line.set_color(on_dark(line.get_color()))
+    for part in ("markerfacecolor", "markeredgecolor"):
+        colour = getattr(line, f"get_{part}")()
+        if not (isinstance(colour, str) and colour in ("none", "auto")):
+            getattr(line, f"set_{part}")(on_dark(colour))
