@@ -20,7 +20,8 @@ from napari_gimp import __version__
 from napari_gimp.errors import GimpError
 
 if TYPE_CHECKING:
-    from napari_gimp.explain.inference import Request, Result
+    from napari_gimp.explain.inference import Request
+    from napari_gimp.explain.result import Result
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -164,11 +165,30 @@ def models_(arguments: argparse.Namespace) -> None:
     """List the models with what they are for."""
     from napari_gimp.explain.models import list_models
 
-    models = list_models()
+    cards = {name: _read_card(folder) for name, folder in list_models().items()}
     if arguments.json:
-        print(json.dumps([m.as_dict() for m in models], indent=1))
+        print(json.dumps(cards, indent=1))
     else:
-        print("\n\n".join(f"{m.name}\n  {m.summary}\n  {m.path}" for m in models))
+        print("\n\n".join(_card_text(name, card) for name, card in cards.items()))
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    card = json.loads((folder / "card.json").read_text())
+    long = {"genes", "gene_mean", "gene_sd", "config"}
+    short = {key: value for key, value in card.items() if key not in long}
+    return {"folder": str(folder), "gene_count": len(card["genes"]), **short}
+
+
+def _card_text(name: str, card: dict[str, Any]) -> str:
+    facts = (
+        f"{name}: {card['description']}",
+        f"  classes   {', '.join(card['classes'])}",
+        f"  patches   {card['patch_um']:g} um at {card['mpp']:g} um/px",
+        f"  genes     {card['gene_count']}",
+        f"  licence   {card['licence']}",
+        f"  folder    {card['folder']}",
+    )
+    return "\n".join(facts)
 
 
 def run_(arguments: argparse.Namespace) -> None:

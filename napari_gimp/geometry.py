@@ -102,7 +102,8 @@ class Grid:
     def centers_um(self, index: NDArray[np.integer]) -> NDArray[np.float64]:
         """Return the centres (N, 2) in um of the cells `index` (N, 2) = (row, col)."""
         cell, origin = np.asarray(self.cell_um), np.asarray(self.origin_um)
-        return origin + (np.asarray(index, dtype=np.float64) + 0.5) * cell
+        centers: NDArray[np.float64] = origin + (np.asarray(index) + 0.5) * cell
+        return centers
 
     def layer_kwargs(self, mpp: YX) -> dict[str, Any]:
         """Return napari's scale, translate and units for this raster.
