@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_gimp.synthetic.noise import F32, periodic, stream
 
@@ -18,7 +19,7 @@ TEXTURE_PX = 512
 _FIBRE_SIDE = 1024  # a power of two: places wrap by a mask
 _ACROSS_UM, _ALONG_UM = 0.3, 0.6  # one px of the fibre texture
 
-Dye = F32 | float
+Dye = NDArray[np.floating] | float
 Layer = Callable[["Place"], tuple[Dye, Dye]]
 
 
@@ -28,7 +29,8 @@ class Place:
     Parameters
     ----------
     fields
-        Fields by name, each (side, side).
+        Fields by name, each (side, side), and `squeeze`: how much closer than in
+        the fibre texture the fibres lie.
     fine, clumps
         Textures (side, side) of grain and of clumps, mean 0, sd 1.
     """
@@ -102,7 +104,9 @@ def _collagen(place: Place) -> tuple[F32, F32]:
     flat = rows * _FIBRE_SIDE + cols
     tone, crack = tone_map.take(flat), crack_map.take(flat)
     loose = place["loose"]
-    closed = 1 - np.clip(crack * (0.75 + 0.5 * loose), 0, 0.93)
+    # Where fibres are squeezed, a crack is thinner than a pixel and would alias.
+    width = np.clip(1.9 - 0.75 * place["squeeze"], 0, 1)
+    closed = 1 - np.clip(crack * width * (0.75 + 0.5 * loose), 0, 0.93)
     eosin = closed * (0.55 - 0.2 * loose + 0.15 * tone + 0.04 * place.fine)
     haem = closed * (0.09 + 0.05 * loose + 0.02 * tone + 0.03 * place.clumps)
     return np.asarray(eosin, np.float32), np.asarray(haem, np.float32)
@@ -120,7 +124,7 @@ def _tumour(place: Place) -> tuple[Dye, Dye]:
 
 def _lymph(place: Place) -> tuple[Dye, Dye]:
     grain = 0.06 * place.fine + 0.05 * place.clumps
-    return 0.30 + grain, 0.22 + grain
+    return 0.36 + grain, 0.21 + grain
 
 
 def _necrosis(place: Place) -> tuple[Dye, Dye]:

@@ -157,20 +157,26 @@ class Layout:
 
     def _necrosis(self, y: F32, x: F32, bed: F32, rough: F32) -> F32:
         rot = self.noise.fractal("necrosis", 320, y, x) - self._cuts["necrosis"]
-        return np.minimum(rot * 50 + rough, bed - 25)
+        return np.asarray(np.minimum(rot * 50 + rough, bed - 25), np.float32)
 
     def _fat(self, y: F32, x: F32, lobule: F32, bed: F32) -> F32:
         fat = (self.noise("fat", 520, y, x) + _probit(self.patient.habit.fat)) * 80
-        return np.minimum(fat, np.minimum(-lobule - 10, -bed - 15))
+        return np.asarray(
+            np.minimum(fat, np.minimum(-lobule - 10, -bed - 15)), np.float32
+        )
 
     def _vessels(self, y: F32, x: F32, rough: F32, taken: F32) -> F32:
         body, _ = ellipses(self.patient.seed, "vessel", 130.0, 0.3, y, x)
-        return np.minimum(0.5 * body + 0.3 * rough - 8, -taken - 4)
+        return np.asarray(
+            np.minimum(0.5 * body + 0.3 * rough - 8, -taken - 4), np.float32
+        )
 
     def _tears(self, across: F32, along: F32) -> F32:
         """Return cracks of the section, which open along the fibres."""
         line = np.abs(self.noise("tear", 260, across * 1.7, along * 0.5)) * 60
-        return 4 * self.noise("gape", 330, across, along) - 5 - line
+        return np.asarray(
+            4 * self.noise("gape", 330, across, along) - 5 - line, np.float32
+        )
 
     def _tissue(self, y: F32, x: F32) -> F32:
         edge = np.full(y.shape, np.inf, np.float32)
@@ -179,7 +185,9 @@ class Layout:
         side = min(self.size_um)
         wide = 0.07 * side * self.noise.fractal("outline", 0.4 * side, y, x)
         fine = 7 * self.noise.fractal("fray", 60, y, x)
-        return np.asarray(edge + wide + fine, np.float32)
+        frame = np.minimum(np.minimum(y, self.size_um[0] - y), x)
+        frame = np.minimum(frame, self.size_um[1] - x) - np.float32(0.03 * side)
+        return np.asarray(np.minimum(edge + wide, frame + 0.3 * wide) + fine)
 
     def _bed(self, y: F32, x: F32) -> F32:
         return self.noise.fractal("bed", self._bed_um, y, x)
@@ -212,7 +220,9 @@ class Layout:
         share = self.patient.habit.tubules
         body, size = ellipses(self.patient.seed, "tubule", 58.0, share, y, x)
         hole = body - 0.56 * size + 0.5 * rough
-        return np.minimum(hole, np.minimum(tumour - 9, -necrosis))
+        return np.asarray(
+            np.minimum(hole, np.minimum(tumour - 9, -necrosis)), np.float32
+        )
 
     def _pen_field(self, y: F32, x: F32) -> F32:
         if not self.patient.pen:
@@ -239,12 +249,14 @@ def _fat_cells(seed: int, y: F32, x: F32, fat: F32) -> F32:
     if fat.max() < -8:
         return np.full(y.shape, 1e3, np.float32)
     near, next_ = nearest_two(seed, "fat", 52.0, y, x)
-    return (next_ - near) / 2
+    return np.asarray((next_ - near) / 2, np.float32)
 
 
 def _wrap(field: F32, reach_um: float) -> F32:
     """Return what bends fibres around a structure, within `reach_um` of it."""
-    return np.float32(1.3) * np.clip(field + np.float32(reach_um), 0, None)
+    return np.asarray(
+        np.float32(1.3) * np.clip(field + np.float32(reach_um), 0, None), np.float32
+    )
 
 
 def _polygon(
@@ -279,7 +291,8 @@ def _centres(
 ) -> tuple[F32, F32]:
     y = (np.arange(top, top + shape[0], dtype=np.float32) + 0.5) * np.float32(cell[0])
     x = (np.arange(shape[1], dtype=np.float32) + 0.5) * np.float32(cell[1])
-    return tuple(np.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
+    rows, cols = np.meshgrid(y, x, indexing="ij")
+    return rows, cols
 
 
 def _cut(values: F32, share: float) -> float:

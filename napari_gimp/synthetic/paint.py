@@ -14,7 +14,13 @@ from dataclasses import fields as fields_of
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_gimp.synthetic.ground import TEXTURE_PX, Place, ground_dyes, textures
+from napari_gimp.synthetic.ground import (
+    TEXTURE_PX,
+    Place,
+    ground_dyes,
+    soft,
+    textures,
+)
 from napari_gimp.synthetic.layout import Fields, Layout
 from napari_gimp.synthetic.noise import F32, I64, stream
 from napari_gimp.synthetic.nuclei import (
@@ -29,6 +35,8 @@ from napari_gimp.synthetic.nuclei import (
 )
 
 CELL_PX = 4
+_INK = (2.0, 0.75, 0.38)  # optical density (R, G, B) of a blue felt pen
+_PEN_EDGE_UM = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,8 @@ class Painter:
             for field in fields_of(Fields)
             if field.name not in ("bed", "pen", "blood")
         }
+        squeeze = np.hypot(*window.across_slope) / (CELL_PX * self.mpp)
+        spread["squeeze"] = self._spread(np.asarray(squeeze, np.float32), window)
         grain, clumps = (self._tiled(texture, window) for texture in self._textures)
         return ground_dyes(Place(spread, grain, clumps))
 
@@ -124,7 +134,7 @@ class Painter:
         """Return a periodic texture at the block's place in the slide."""
         rows = (np.arange(window.side_px) + window.top) % texture.shape[0]
         cols = (np.arange(window.side_px) + window.left) % texture.shape[1]
-        return texture[rows[:, None], cols[None]]
+        return np.asarray(texture[rows[:, None], cols[None]])
 
     def _lay(self, name: str, dyes: F32, window: Window) -> None:
         """Lay all nuclei of a kind that touch the block over its dyes."""
@@ -169,27 +179,36 @@ class Painter:
             angle = np.arctan2(gy[at], gx[at]) + 0.9 * (chance - 0.5)
         else:
             angle = chance * np.float32(np.pi)
-        return np.rint(angle / np.pi * ANGLES).astype(np.int64) % ANGLES
+        return np.asarray(np.rint(angle / np.pi * ANGLES) % ANGLES, np.int64)
 
     def _light(self, dyes: F32, window: Window) -> NDArray[np.uint8]:
         """Return what the camera sees (side, side, 3) behind dyes (2, side, side)."""
         stain = self.layout.patient.stain
         haem, eosin = dyes
         noise = self._tiled(self._sensor, window)
+        ink = self._ink(window)
         out = np.empty((*haem.shape, 3), np.uint8)
-        pen = np.clip(self._spread(window.cells.pen, window) / 8 + 0.5, 0, 1)
-        ink = (2.2, 0.75, 0.35)
         for band in range(3):
-            depth = haem * stain.haematoxylin[band] + eosin * stain.eosin[band]
-            depth += pen * ink[band]
-            light = stain.glass[band] * np.exp(-depth) + noise
+            depth = haem * np.float32(stain.haematoxylin[band])
+            depth += eosin * np.float32(stain.eosin[band])
+            if ink is not None:
+                depth += ink * np.float32(_INK[band])
+            light = np.float32(stain.glass[band]) * np.exp(-depth) + noise
             out[..., band] = np.clip(light + 0.5, 0, 255)
         return out
+
+    def _ink(self, window: Window) -> F32 | None:
+        """Return how much felt pen lies on each pixel, denser where it dragged."""
+        if window.cells.pen.max() < -_PEN_EDGE_UM:
+            return None
+        field = self._spread(window.cells.pen, window)
+        streaks = 0.85 + 0.13 * self._tiled(self._textures[1], window)
+        return np.asarray(soft(field, _PEN_EDGE_UM) * streaks, np.float32)
 
 
 def _slope(field: F32) -> tuple[F32, F32]:
     down, right = np.gradient(field)
-    return down, right
+    return np.asarray(down), np.asarray(right)
 
 
 def _pick(fields: Fields, at: tuple[I64, I64]) -> Fields:
