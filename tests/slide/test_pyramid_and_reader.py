@@ -1,0 +1,118 @@
+"""The Dask pyramid and napari's reader."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_gimp.reader import get_reader, slide_layer
+from napari_gimp.slide.pyramid import Pyramid
+from napari_gimp.slide.source import open_slide
+
+
+@pytest.fixture
+def path(write, texture):
+    return write([texture, texture[::2, ::2]], compression="deflate")
+
+
+def test_dask_levels_hold_the_true_pixels_after_the_slide_is_closed(path, texture):
+    with open_slide(path) as slide:
+        pyramid = Pyramid(slide)
+    np.testing.assert_array_equal(pyramid.levels[0].compute(), texture)
+    np.testing.assert_array_equal(pyramid.levels[1].compute(), texture[::2, ::2])
+    part = pyramid.levels[0][101:333:3, 17:600:2, 1]
+    np.testing.assert_array_equal(part.compute(), texture[101:333:3, 17:600:2, 1])
+
+
+def test_chunks_are_whole_native_tiles(write):
+    with open_slide(write([np.zeros((2100, 1500, 3), np.uint8)])) as slide:
+        pyramid = Pyramid(slide)
+    assert pyramid.levels[0].chunks == ((1024, 1024, 52), (1024, 476), (3,))
+
+
+def test_a_pyramid_travels_as_a_path(path, texture):
+    with open_slide(path) as slide:
+        stored = pickle.dumps(Pyramid(slide))
+    assert len(stored) < 20_000
+    pyramid = pickle.loads(stored)
+    np.testing.assert_array_equal(pyramid.levels[0][:50].compute(), texture[:50])
+    assert pyramid.grids[1].cell_um == (1.0, 1.0)
+
+
+def test_another_process_computes_the_same(path, texture):
+    with open_slide(path) as slide:
+        mean = Pyramid(slide).levels[0].mean()
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).compute())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(mean),
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    assert float(done.stdout) == pytest.approx(texture.mean())
+
+
+def test_importing_the_reader_loads_no_library():
+    heavy = "{'torch', 'napari', 'tifffile', 'openslide', 'dask', 'numpy'}"
+    code = f"import sys, napari_gimp.reader; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a", "a.npy"])
+def test_other_files_are_left_to_other_readers(name):
+    assert get_reader(name) is None
+
+
+def test_a_slide_becomes_one_multiscale_layer_in_um(path):
+    from napari.layers import Image
+
+    [(levels, kwargs, kind)] = get_reader(str(path))(str(path))
+    layer = Image(levels, **kwargs)
+    assert kind == "image"
+    assert (layer.multiscale, layer.rgb, len(layer.data)) == (True, True, len(levels))
+    assert tuple(layer.scale) == (0.5, 0.5)
+    assert tuple(layer.translate) == (0.0, 0.0)
+    assert [str(unit) for unit in layer.units] == ["micrometer", "micrometer"]
+    assert layer.metadata["gimp_slide"] == str(path)
+    layer.metadata["gimp_view"].close()
+
+
+def test_the_layer_shows_the_slide(path, texture):
+    [(levels, kwargs, _)] = get_reader(str(path))(str(path))
+    view = kwargs["metadata"]["gimp_view"]
+    assert view._complete.wait(20)
+    np.testing.assert_array_equal(levels[-1][100:200, 50:90], texture[100:200, 50:90])
+    view.close()
+
+
+def test_several_slides_become_several_layers(path, write, texture):
+    other = write([texture[:300]], name="b.tif")
+    layers = get_reader([str(path), str(other)])([str(path), str(other)])
+    assert [kwargs["name"] for _, kwargs, _ in layers] == ["a", "b"]
+    for _, kwargs, _ in layers:
+        kwargs["metadata"]["gimp_view"].close()
+
+
+def test_without_resolution_the_layer_is_in_pixels_and_says_so(tmp_path, texture):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, texture, tile=(128, 128), photometric="rgb")
+    with pytest.warns(UserWarning, match=r"Shown in pixels\. a\.tif does not say"):
+        _, kwargs, _ = slide_layer(path)
+    assert kwargs["units"] == ("pixel", "pixel")
+    kwargs["metadata"]["gimp_view"].close()
+    _, kwargs, _ = slide_layer(path, mpp=0.25)
+    assert kwargs["scale"] == (0.25, 0.25)
+    kwargs["metadata"]["gimp_view"].close()
