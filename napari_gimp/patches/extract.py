@@ -154,10 +154,14 @@ def _batches(
     batch_size: int,
 ) -> Iterator[tuple[slice, Pixels]]:
     """Yield (rows, (B, H, W, 3) pixels) in raster order from row `start` on."""
+    first, held = start, np.empty((0, *[encoder.input_px] * 2, 3), np.uint8)
     for rows, pixels in _bands(source, patches, encoder, start):
-        for first in range(rows.start, rows.stop, batch_size):
-            stop = min(first + batch_size, rows.stop)
-            yield slice(first, stop), pixels[first - rows.start : stop - rows.start]
+        held = np.concatenate([held, pixels]) if len(held) else pixels
+        last = rows.stop == len(patches)
+        while len(held) >= (1 if last else batch_size):
+            batch, held = held[:batch_size], held[batch_size:]
+            yield slice(first, first + len(batch)), batch
+            first += len(batch)
 
 
 def _bands(

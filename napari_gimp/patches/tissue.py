@@ -23,13 +23,14 @@ Mask = NDArray[np.bool_]
 Density = NDArray[np.float32]
 
 TISSUE_MPP = 8.0
-OD_FLOOR = 0.05
+OD_FLOOR = 0.045
 """Least optical density (green) of tissue: fat and mucin reach it, glass does not."""
 OD_CEILING = 0.15
 """Largest threshold Otsu may choose: above it pale tissue beside dark is lost."""
 SMALLEST_SPECK_MM2 = 0.01
 LARGEST_HOLE_MM2 = 0.02
-SMALLEST_STROKE_MM2 = 0.02
+SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 0.02}
+"""A pen's mark is larger; red needs most, since a vessel's red cells are as red."""
 RIM_CELLS = 3
 REASONS = ("blue or green ink", "red ink", "black ink", "dark edge", "specks")
 
@@ -149,11 +150,13 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
     dark = (least > 0.3) & (least > 0.45 * most) & (most > 0.7)
     inks = {
         "blue or green ink": (cold > 0.03, cold > 0.15),
-        "red ink": (warm > 0.03, warm > 0.15),
+        "red ink": (warm > 0.03, (warm > 0.1) & (green > 0.5)),
         "black ink": (dark, dark & (least > 0.5) & (least > 0.6 * most)),
     }
-    smallest = int(SMALLEST_STROKE_MM2 / _cell_mm2(cell_um))
-    found = {reason: _strokes(*signs, smallest) for reason, signs in inks.items()}
+    found = {
+        reason: _strokes(*signs, int(SMALLEST_STROKE_MM2[reason] / _cell_mm2(cell_um)))
+        for reason, signs in inks.items()
+    }
     edge = (least > 0.7 * most) & (most > 0.04)
     return {**found, "dark edge": _touching_border(edge)}
 

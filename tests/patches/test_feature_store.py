@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_gimp.errors import StoreError
+from napari_gimp.geometry import Grid
+from napari_gimp.patches.grid import PatchGrid
+from napari_gimp.patches.store import FeatureKey, FeatureStore
+
+KEY = FeatureKey("slide", "encoder", (0.5, 0.5), 1.0, 128.0, 128.0, "layout")
+
+
+def patches_of(count: int) -> PatchGrid:
+    index = np.stack([np.zeros(count), np.arange(count)], 1).astype(np.int32)
+    return PatchGrid(
+        Grid((1, count), (128.0, 128.0)), index, np.ones(count, "f4"), 128.0
+    )
+
+
+def test_features_come_back_bit_for_bit(tmp_path) -> None:
+    features = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
+    store = FeatureStore(tmp_path)
+    stored = store.open_or_create(KEY, patches_of(600), 5)
+    for start in range(0, 600, 64):
+        stored.append(features[start : start + 64])
+
+    again = FeatureStore(tmp_path).open(KEY)
+
+    assert again.complete
+    np.testing.assert_array_equal(again.read(), features)
+
+
+def test_an_incomplete_entry_is_opened_but_not_had(tmp_path) -> None:
+    store = FeatureStore(tmp_path)
+    store.open_or_create(KEY, patches_of(10), 3).append(np.ones((4, 3), "f4"))
+
+    assert not store.has(KEY)
+    assert store.open(KEY).done == 4
+    assert store.open(KEY).read().shape == (4, 3)
+
+
+changes = st.sampled_from(
+    [
+        {"slide": "other"},
+        {"encoder": "other"},
+        {"slide_mpp": (0.5, 0.25)},
+        {"mpp": 0.5},
+        {"patch_um": 64.0},
+        {"stride_um": 64.0},
+        {"layout": "other"},
+        {"version": 99},
+    ]
+)
+
+
+@given(changes)
+def test_every_part_of_a_key_changes_its_name(change: dict) -> None:
+    assert replace(KEY, **change).digest != KEY.digest
+
+
+def test_more_tissue_makes_another_key(noise_slide, encoder) -> None:
+    keys = {
+        FeatureKey.of(noise_slide, patches_of(count), encoder).digest
+        for count in (5, 6)
+    }
+
+    assert len(keys) == 2
+
+
+def test_rows_that_do_not_fit_are_refused(tmp_path) -> None:
+    stored = FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
+
+    with pytest.raises(StoreError, match="do not fit"):
+        stored.append(np.ones((4, 2), "f4"))
+    with pytest.raises(StoreError, match="do not fit"):
+        stored.append(np.ones((1, 5), "f4"))
+
+
+def test_absent_and_damaged_entries_say_what_to_do(tmp_path) -> None:
+    store = FeatureStore(tmp_path)
+    with pytest.raises(StoreError, match="extract first"):
+        store.open(KEY)
+    store.open_or_create(KEY, patches_of(3), 2)
+    (store.path(KEY) / "zarr.json").write_text("{")
+
+    with pytest.raises(StoreError, match="delete it"):
+        store.open(KEY)
+
+
+def test_an_entry_under_a_foreign_name_is_not_believed(tmp_path) -> None:
+    store = FeatureStore(tmp_path)
+    store.open_or_create(KEY, patches_of(3), 2)
+    other = replace(KEY, slide="other")
+    store.path(KEY).rename(store.path(other))
+
+    with pytest.raises(StoreError, match="not of"):
+        store.open(other)
+
+
+def test_nothing_half_made_is_left_in_the_folder(tmp_path) -> None:
+    FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
+
+    assert [p.name for p in tmp_path.iterdir()] == [f"{KEY.digest}.zarr"]
