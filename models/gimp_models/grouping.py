@@ -17,6 +17,8 @@ __all__ = ["Groups", "contiguous", "correlated", "pathways"]
 
 Groups = tuple[tuple[int, ...], ...]
 
+_REFINEMENTS = 10
+
 
 def contiguous(genes: int, size: int) -> Groups:
     """Cut genes into runs of `size` in stored order; the last may be shorter."""
@@ -71,8 +73,8 @@ def pathways(
 def correlated(values: Tensor, *, size: int) -> Groups:
     """Cluster genes by correlation into groups of equal size.
 
-    Genes are bisected along the leading principal direction of their profiles until
-    a group holds at most `size`; deterministic, no labels used.
+    Genes are bisected by balanced 2-means of their profiles until a group holds at
+    most `size`; deterministic, no labels used.
 
     Parameters
     ----------
@@ -97,10 +99,18 @@ def _members(place: Mapping[str, int], members: Sequence[str]) -> tuple[int, ...
 def _bisect(profiles: Tensor, genes: Tensor, size: int) -> list[tuple[int, ...]]:
     if len(genes) <= size:
         return [tuple(genes.sort().values.tolist())]
-    inside = profiles[genes] - profiles[genes].mean(0)
-    leading = torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -1]
-    genes = genes[torch.argsort(inside @ leading, stable=True)]
     groups = -(-len(genes) // size)
-    middle = (groups + 1) // 2 * size
-    first, second = genes[:middle], genes[middle:]
+    first, second = _halves(profiles, genes, (groups + 1) // 2 * size)
     return _bisect(profiles, first, size) + _bisect(profiles, second, size)
+
+
+def _halves(profiles: Tensor, genes: Tensor, middle: int) -> tuple[Tensor, Tensor]:
+    """Balanced 2-means, begun along the leading principal direction."""
+    inside = profiles[genes] - profiles[genes].mean(0)
+    direction = torch.linalg.eigh(inside.T @ inside).eigenvectors[:, -1]
+    for _ in range(_REFINEMENTS):
+        order = torch.argsort(inside @ direction, stable=True)
+        halves = inside[order[:middle]], inside[order[middle:]]
+        direction = halves[1].mean(0) - halves[0].mean(0)
+    order = torch.argsort(inside @ direction, stable=True)
+    return genes[order[:middle]], genes[order[middle:]]

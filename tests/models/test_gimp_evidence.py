@@ -1,0 +1,248 @@
+"""Evidence against plain, full computations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr import IntegratedGradients
+from gimp_models.bag import collate
+from gimp_models.errors import BatchError
+from gimp_models.evidence import (
+    class_attention,
+    fragment_weights,
+    masked_reconstruction,
+    measure_reference,
+    modality_share,
+    nearest_patches,
+    plan_blocks,
+)
+from gimp_models.losses import standardise
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:captum")
+
+
+def full_matrix(layer, x, mask):
+    """Attention of all tokens to all (B,H,T,T), by the formula."""
+    attention = layer.attention
+    x = layer.norm_attention(x)
+    d = x.shape[-1] // attention.heads
+    query = attention.query(x).split(d, dim=-1)
+    key = attention.key_value(x).unflatten(-1, (attention.heads, 2 * d))[..., :d]
+    rows = []
+    for head, q in enumerate(query):
+        scores = q @ key[:, :, head].transpose(1, 2) / d**0.5
+        scores = scores.masked_fill(~mask[:, None], -torch.inf)
+        rows.append(scores.softmax(-1))
+    return torch.stack(rows, dim=1)
+
+
+def test_class_attention_equals_the_full_matrix_row(make_model, three):
+    model = make_model()
+    mask = F.pad(three.mask, (1, 0), value=True)
+    x = model.image.tokens(three, None)
+    *early, last = model.image.mixer.layers
+    for layer in early:
+        x = layer(x, mask)
+    row = full_matrix(last, x, mask)[:, :, 0, 1:].mean(1)
+    expected = row / row.sum(1, keepdim=True)
+    found = class_attention(model, three)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found.sum(1), torch.ones(3))
+
+
+def test_exact_attention_equals_the_formula(make_model, three):
+    layer = make_model().image.mixer.layers[0]
+    mask = F.pad(three.mask, (1, 0), value=True)
+    x = torch.randn(3, 41, 32)
+    _, value = (
+        layer.attention.key_value(layer.norm_attention(x))
+        .unflatten(-1, (4, 16))
+        .chunk(2, dim=-1)
+    )
+    mixed = full_matrix(layer, x, mask) @ value.transpose(1, 2)
+    expected = layer.attention.out(mixed.transpose(1, 2).flatten(2))
+    found = layer.attention(layer.norm_attention(x), mask)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_fragment_weights_are_between_times_within(make_model, three):
+    model = make_model()
+    weights = fragment_weights(model, three)
+    tokens = model.genes(three.genes, attention=True)
+    expected = tokens.between[0, :, None] * tokens.within[0]
+    torch.testing.assert_close(weights[0], expected)
+    torch.testing.assert_close(weights.sum((1, 2)), torch.tensor([1.0, 0, 1]))
+    empty = (model.genes.layout == model.config.genes).all(-1)
+    assert empty.any()
+    assert weights[:, empty].eq(0).all()
+
+
+def test_fragment_weights_need_genes(make_model, three):
+    nobody = replace(three, genes=None, has_genes=torch.zeros(3).bool())
+    with pytest.raises(BatchError, match="None of the 3 patients"):
+        fragment_weights(make_model(), nobody)
+
+
+def test_modality_shares_add_up_to_the_logit(make_model, three):
+    model, target = make_model(), torch.tensor([0, 1, 2])
+    share = modality_share(model, three, target)
+    logit = model(three).logits.gather(1, target[:, None])[:, 0]
+    torch.testing.assert_close(share.logit, logit)
+    summed = share.baseline + share.image + share.genes
+    torch.testing.assert_close(summed, logit, atol=1e-5, rtol=0)
+    assert share.genes[1] == 0
+    assert share.genes[0].abs() > 1e-4
+    assert share.image.abs().min() > 1e-4
+
+
+def test_modality_share_is_the_mean_over_both_orders_of_arrival(make_model, three):
+    model, target = make_model(), torch.tensor([0, 0, 0])
+    image, genes = model.encode_image(three).cls, model.encode_genes(three)[0]
+    mean_image = model.image_token_mean.expand_as(image)
+    mean_genes = model.gene_token_mean.expand_as(genes)
+
+    def worth(first, second):
+        return model.classify(first, second)[:, 0]
+
+    first = worth(image, mean_genes) - worth(mean_image, mean_genes)
+    second = worth(image, genes) - worth(mean_image, genes)
+    share = modality_share(model, three, target)
+    torch.testing.assert_close(share.image, (first + second) / 2)
+
+
+@given(
+    st.integers(1, 90),
+    st.integers(1, 40),
+    st.floats(0.05, 0.95),
+    st.sampled_from(["block", "random"]),
+)
+def test_blocks_hide_every_patch_exactly_once(patches, window, ratio, mode):
+    from gimp_models.gimp import GimpConfig
+
+    config = GimpConfig(
+        patch_features=2,
+        genes=2,
+        classes=2,
+        window=window,
+        mask_ratio=ratio,
+        mask_mode=mode,
+    )
+    index = torch.arange(patches)
+    coords = torch.stack([index // 7, index % 7], dim=1) * 128.0
+    blocks = plan_blocks(coords, config)
+    hidden = torch.cat([block.hidden for block in blocks])
+    assert hidden.sort().values.equal(index)
+    for block in blocks:
+        assert len(block.window) <= window
+        assert torch.isin(block.hidden, block.window).all()
+        assert len(block.hidden) < len(block.window) or len(block.window) == 1
+        if mode == "block":
+            assert (block.hidden.diff() == 1).all()  # raster order is index order
+
+
+@pytest.mark.parametrize("window", [2048, 11])
+def test_reconstruction_of_a_patch_ignores_that_patch(make_model, make_bag, window):
+    model, bag = make_model(window=window), make_bag(30)
+    before = masked_reconstruction(model, bag)
+    for patch in (0, 13, 29):
+        features = bag.features.clone()
+        features[patch] += 5 * torch.randn(len(features[patch]))
+        after = masked_reconstruction(model, replace(bag, features=features))
+        same = (before.predicted == after.predicted).all(1)
+        assert same[before.block == before.block[patch]].all()
+        assert before.error[patch] != after.error[patch]
+
+
+def test_reconstruction_error_is_one_minus_the_cosine(make_model, make_bag):
+    model, bag = make_model(mask_ratio=0.25), make_bag(16)
+    found = masked_reconstruction(model, bag)
+    masked = (found.block == 1)[None]
+    predicted = model.reconstruct(collate([bag]), masked)[0]
+    chosen = masked[0]
+    assert found.block.unique().tolist() == [0, 1, 2, 3]
+    torch.testing.assert_close(found.predicted[chosen], predicted[chosen])
+    cosine = F.cosine_similarity(predicted, standardise(bag.features), dim=-1)
+    torch.testing.assert_close(found.error[chosen], 1 - cosine[chosen])
+
+
+def test_a_bag_of_one_patch_is_reconstructed(make_model, make_bag):
+    found = masked_reconstruction(make_model(), make_bag(1))
+    assert found.predicted.isfinite().all()
+
+
+def test_retrieval_finds_the_most_similar_patch(rng):
+    known = torch.randn(50, 8, generator=rng)
+    wanted = torch.tensor([3, 49, 3, 0])
+    noisy = 7 * known[wanted] + 0.01 * torch.randn(4, 8, generator=rng)
+    assert nearest_patches(noisy, known, rows=3).equal(wanted)
+
+
+def test_the_reference_is_the_mean_over_patients(make_model, three_bags):
+    model = make_model()
+    bags = [collate(three_bags[:2]), collate(three_bags[2:])]
+    measure_reference(model, bags)
+    every = collate(three_bags)
+    features = torch.cat([bag.features for bag in three_bags])
+    close = torch.testing.assert_close
+    close(model.feature_mean, features.mean(0))
+    close(model.image_token_mean, model.encode_image(every).cls.mean(0))
+    close(model.gene_token_mean, model.encode_genes(every)[0][[0, 2]].mean(0))
+
+
+def test_a_reference_without_patients_is_refused(make_model):
+    with pytest.raises(BatchError, match="no batch"):
+        measure_reference(make_model(), [])
+
+
+def test_evidence_leaves_a_model_in_training_as_it_was(make_model, make_bag):
+    model, bag = make_model().train(), make_bag(5)
+    first, second = (class_attention(model, collate([bag])) for _ in range(2))
+    assert model.training
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+
+
+def complete(model, forward, inputs, baseline):
+    """Relative completeness gap of integrated gradients."""
+    captum = IntegratedGradients(forward)
+    given = captum.attribute(inputs, baseline, target=1, n_steps=128)
+    with torch.no_grad():
+        change = (forward(inputs) - forward(baseline))[:, 1]
+    return ((given.flatten(1).sum(1) - change).abs() / change.abs()).max()
+
+
+def test_integrated_gradients_over_patches_complete_within_2_percent(
+    make_model, make_bag
+):
+    model, batch = make_model(), collate([make_bag(20)])
+    model.feature_mean.copy_(batch.features[0].mean(0))
+    baseline = model.feature_mean.expand_as(batch.features).clone()
+
+    def forward(features):
+        several = replace(
+            batch,
+            features=features,
+            coords_um=batch.coords_um.expand(len(features), -1, -1),
+            mask=batch.mask.expand(len(features), -1),
+            genes=None,
+            has_genes=torch.zeros(len(features)).bool(),
+        )
+        return model(several).logits
+
+    assert complete(model, forward, batch.features, baseline) < 0.02
+
+
+def test_integrated_gradients_over_genes_complete_within_2_percent(make_model, rng):
+    model = make_model()
+    genes = torch.randn(3, model.config.genes, generator=rng)
+    image = model.image_token_mean
+
+    def forward(x):
+        return model.classify(image.expand(len(x), -1), model.genes(x).cls)
+
+    assert complete(model, forward, genes, torch.zeros_like(genes)) < 0.02
