@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_gimp.synthetic.patient import Patient
 
 SAMPLE_ID = "SAMPLE"
 SAMPLE_SEED = 7_202_611
@@ -65,25 +68,8 @@ def open_sample() -> list[Any]:
     return list(reader(path)) if reader else []
 
 
-def _make(folder: Path, progress: Progress | None) -> None:
-    from napari_gimp.synthetic.cohort import write_cohort
-
-    try:
-        write_cohort(
-            folder,
-            (_patient(),),
-            SAMPLE_SEED,
-            side_px=SAMPLE_SIDE_PX,
-            mpp=SAMPLE_MPP,
-            workers=min(os.cpu_count() or 1, 4),
-            blocks=progress,
-        )
-    except OSError:
-        if not (folder / "manifest.csv").is_file():  # else another process was first
-            raise
-
-
-def _patient() -> Any:
+def sample_patient() -> Patient:
+    """Return the patient of the sample: a tumour with a bit of everything."""
     from dataclasses import replace
 
     from napari_gimp.synthetic.patient import draw_patient
@@ -93,3 +79,21 @@ def _patient() -> Any:
         drawn.habit, tumour=0.55, necrosis=0.1, lymphocytes=0.55, fat=0.18, glands=0.4
     )
     return replace(drawn, habit=habit, pen=True)
+
+
+def _make(folder: Path, progress: Progress | None) -> None:
+    from napari_gimp.synthetic.cohort import write_cohort
+
+    try:
+        write_cohort(
+            folder,
+            (sample_patient(),),
+            SAMPLE_SEED,
+            side_px=SAMPLE_SIDE_PX,
+            mpp=SAMPLE_MPP,
+            workers=min(os.cpu_count() or 1, 4),
+            blocks=progress,
+        )
+    except OSError:
+        if not (folder / "manifest.csv").is_file():  # else another process was first
+            raise

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial as partial_call
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,18 +109,18 @@ def write_cohort(
     """
     _check(out, side_px, mpp)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        paint = partial_call(
+        paint = partial(
             write_slide, side_px=side_px, mpp=mpp, workers=workers, progress=blocks
         )
-        _fill(partial, people, (seed, mpp), paint, progress)
+        _fill(unfinished, people, (seed, mpp), paint, progress)
         if out.is_dir():
             out.rmdir()
-        partial.replace(out)
+        unfinished.replace(out)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return out / "manifest.csv"
 
 

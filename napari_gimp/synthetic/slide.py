@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from napari_gimp.synthetic.patient import Patient
 TILE_PX = 256
 BLOCK_PX = 1024
 FACTOR = 4
+_STEP_PX = 16  # blocks are painted in whole pixels of the third level
 QUALITY = 88
 Progress = Callable[[int, int], None]
 U8 = NDArray[np.uint8]
@@ -61,12 +63,12 @@ def write_slide(
     height, width = (side_px, side_px) if isinstance(side_px, int) else side_px
     layout = Layout(patient, (height * mpp, width * mpp))
     painter = Painter(layout, mpp)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
-        _write(partial, painter, (height, width), workers, progress)
-        partial.replace(path)
+        _write(unfinished, painter, (height, width), workers, progress)
+        unfinished.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return layout
 
 
@@ -79,12 +81,11 @@ def _write(
 ) -> None:
     import tifffile
 
-    blocks = tuple(-(-side // BLOCK_PX) for side in shape)
     coarse: list[list[bytes]] = []
     small: list[U8] = []
     levels = _level_shapes(shape)
     with tifffile.TiffWriter(path, bigtiff=shape[0] * shape[1] > 2**31) as tif:
-        tiles = _finest(painter, blocks, coarse, small, workers, progress)
+        tiles = _finest(painter, shape, coarse, small, workers, progress)
         _write_level(tif, _fitting(tiles, shape), shape, painter, 1)
         if len(levels) > 1:
             ordered = iter([tile for row in coarse for tile in row])
@@ -107,7 +108,7 @@ def _level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
 
 def _finest(
     painter: Painter,
-    blocks: tuple[int, ...],
+    shape: tuple[int, int],
     coarse: list[list[bytes]],
     small: list[U8],
     workers: int,
@@ -115,11 +116,11 @@ def _finest(
 ) -> Iterator[list[list[bytes]]]:
     """Yield rows of level-0 tiles per row of blocks; gather the coarser levels."""
     done = 0
+    blocks = tuple(-(-side // BLOCK_PX) for side in shape)
     with ThreadPoolExecutor(workers, "synthetic") as pool:
         for row in range(blocks[0]):
-            corners = [(row * BLOCK_PX, col * BLOCK_PX) for col in range(blocks[1])]
             painted = []
-            for block in pool.map(lambda at: _paint(painter, *at), corners):
+            for block in pool.map(partial(_paint_at, painter, shape), _row(row, shape)):
                 painted.append(block)
                 done += 1
                 if progress:
@@ -133,8 +134,24 @@ def _finest(
             ]
 
 
-def _paint(painter: Painter, top: int, left: int) -> _Block:
-    pixels = painter.block(top, left, BLOCK_PX)
+def _row(row: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the corners (top, left) of a row of blocks."""
+    return [(row * BLOCK_PX, left) for left in range(0, shape[1], BLOCK_PX)]
+
+
+def _paint_at(
+    painter: Painter, shape: tuple[int, int], corner: tuple[int, int]
+) -> _Block:
+    top, left = corner
+    return _paint(painter, top, left, (shape[0] - top, shape[1] - left))
+
+
+def _paint(painter: Painter, top: int, left: int, rest: tuple[int, int]) -> _Block:
+    """Paint one block; no more of it than lies on the `rest` (h, w) of the slide."""
+    side = min(BLOCK_PX, -(-max(rest) // _STEP_PX) * _STEP_PX)
+    beyond = (0, BLOCK_PX - side)
+    pixels = painter.block(top, left, side)
+    pixels = np.pad(pixels, (beyond, beyond, (0, 0)), mode="edge")
     quarter = shrink(pixels, FACTOR)
     tiles = [encode(tile) for tile in _tiles(pixels)]
     return _Block(tiles, encode(quarter), shrink(quarter, FACTOR))
