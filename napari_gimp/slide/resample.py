@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from napari_gimp.slide.source import Pixels, SlideSource
 
 SLACK = 1.001
 """A level counts as fine enough up to this factor: 0.499 um/px serves 0.4989."""
+LARGEST_STEP = 64
+"""Steps up to it are summed as whole numbers: 64^2 x 65535 still fits 32 bits."""
+STRIP_ROWS = 32
 BLOCK_PX = 2048
 """Side of the pieces, in stored pixels, in which an overview is read."""
 
@@ -86,15 +90,14 @@ def area_average(
 
     Integer kinds are rounded to the nearest; the dtype stays.
     """
-    step_y, step_x = _whole_step(edges_y), _whole_step(edges_x)
-    if step_y == 1 and step_x == 1:
-        y, x = int(edges_y[0]), int(edges_x[0])
-        return pixels[y : y + len(edges_y) - 1, x : x + len(edges_x) - 1]
-    rows = _average_rows(pixels.astype(np.float32), edges_y)
-    mean = _average_rows(rows.swapaxes(0, 1), edges_x).swapaxes(0, 1)
-    if np.issubdtype(pixels.dtype, np.integer):
-        mean = np.rint(mean)
-    return np.ascontiguousarray(mean.astype(pixels.dtype))
+    step = _whole_step(edges_y)
+    if step != _whole_step(edges_x) or not 0 < step <= LARGEST_STEP:
+        return _weighted(
+            pixels, _taps(edges_y, len(pixels)), _taps(edges_x, pixels.shape[1])
+        )
+    y, x = int(edges_y[0]), int(edges_x[0])
+    part = pixels[y : y + (len(edges_y) - 1) * step, x : x + (len(edges_x) - 1) * step]
+    return part if step == 1 else _decimated(part, step)
 
 
 def _whole_step(edges: NDArray[np.float64]) -> int:
@@ -103,18 +106,63 @@ def _whole_step(edges: NDArray[np.float64]) -> int:
     return int(step) if step.is_integer() and edges[0].is_integer() else 0
 
 
-def _average_rows(
-    pixels: NDArray[np.float32], edges: NDArray[np.float64]
+def _decimated(pixels: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return the mean of every square of `step` x `step` pixels, by plain sums."""
+    whole = np.issubdtype(pixels.dtype, np.integer)
+    rows: NDArray[Any] = pixels[::step].astype(np.uint32 if whole else np.float32)
+    for k in range(1, step):
+        rows += pixels[k::step]
+    sums = rows[:, ::step].copy()
+    for k in range(1, step):
+        sums += rows[:, k::step]
+    mean: NDArray[Any] = sums / np.float32(step**2)
+    return (np.rint(mean) if whole else mean).astype(pixels.dtype)
+
+
+def _taps(
+    edges: NDArray[np.float64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return which stored pixels lie under each new one (n, taps), and their shares."""
+    first = np.floor(edges[:-1]).astype(np.int64)
+    count = int((np.ceil(edges[1:]) - first).max())
+    index = first[:, None] + np.arange(count)
+    under = np.minimum(edges[1:, None], index + 1) - np.maximum(edges[:-1, None], index)
+    share = under.clip(0) / np.diff(edges)[:, None]
+    return index.clip(0, size - 1), share.astype(np.float32)
+
+
+def _weighted(
+    pixels: NDArray[Any],
+    taps_y: tuple[NDArray[np.int64], NDArray[np.float32]],
+    taps_x: tuple[NDArray[np.int64], NDArray[np.float32]],
+) -> NDArray[Any]:
+    """Return the weighted means, a few rows at a time so that they stay in cache."""
+    (index_y, share_y), (index_x, share_x) = taps_y, taps_x
+    whole = np.issubdtype(pixels.dtype, np.integer)
+    out = np.empty((len(index_y), len(index_x), *pixels.shape[2:]), pixels.dtype)
+    for start in range(0, len(index_y), STRIP_ROWS):
+        strip = slice(start, start + STRIP_ROWS)
+        rows = _mix(pixels, index_y[strip], share_y[strip], axis=0)
+        mean = _mix(rows, index_x, share_x, axis=1)
+        out[strip] = np.rint(mean) if whole else mean
+    return out
+
+
+def _mix(
+    pixels: NDArray[Any],
+    index: NDArray[np.int64],
+    share: NDArray[np.float32],
+    *,
+    axis: int,
 ) -> NDArray[np.float32]:
-    """Return the mean of the rows between fractional edges, by running sums."""
-    sums = np.zeros((len(pixels) + 1, *pixels.shape[1:]), np.float32)
-    np.cumsum(pixels, axis=0, out=sums[1:])
-    whole = np.minimum(edges.astype(np.int64), len(pixels) - 1)
-    part = (edges - whole).astype(np.float32).reshape(-1, *[1] * (pixels.ndim - 1))
-    at_edges = sums[whole] + part * pixels[whole]
-    widths = np.diff(edges).astype(np.float32)
-    mean: NDArray[np.float32] = np.diff(at_edges, axis=0)
-    return mean / widths.reshape(part[1:].shape)
+    """Return the sum over taps of share x pixels along an axis."""
+    shape = (-1, *[1] * (pixels.ndim - 1 - axis))
+    total: NDArray[np.float32] = pixels.take(index[:, 0], axis) * share[:, 0].reshape(
+        shape
+    )
+    for k in range(1, index.shape[1]):
+        total += pixels.take(index[:, k], axis) * share[:, k].reshape(shape)
+    return total
 
 
 def overview(source: SlideSource, mpp: float) -> tuple[Pixels, Grid]:
