@@ -11,10 +11,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from gimp_models.bag import Bag, Batch, collate
+from gimp_models.gimp import Gimp
+from gimp_models.objective import LossParts, parameter_groups
 from torch import Tensor, nn
 
 from napari_gimp.errors import RunError
@@ -26,10 +28,9 @@ from napari_gimp.training.schedule import (
     rate_factor,
 )
 
-if TYPE_CHECKING:
-    from gimp_models.objective import LossParts
-
 CLIP_NORM = 1.0
+ENCODER_SHARE = 0.1
+"""Learning rate of pre-trained encoders, in parts of the heads' (spec E)."""
 
 Verdict = tuple[float, ...]
 """How good a model is; compared left to right, larger is better."""
@@ -217,6 +218,18 @@ class Trainer:
     def _set_rate(self, factor: float) -> None:
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
+
+
+def rate_groups(
+    model: Gimp, plan: Plan, *, slow_encoders: bool
+) -> list[dict[str, Any]]:
+    """Return the optimiser's groups: encoders that know something learn slowly."""
+    return parameter_groups(
+        model,
+        lr=plan.lr,
+        encoder_scale=ENCODER_SHARE if slow_encoders else 1.0,
+        weight_decay=plan.weight_decay,
+    )
 
 
 def labels_of(bags: Sequence[Bag]) -> list[int]:

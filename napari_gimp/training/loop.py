@@ -12,11 +12,11 @@ from typing import Any
 from gimp_models.checkpoint import save
 from gimp_models.evidence import measure_reference
 from gimp_models.gimp import Gimp
-from gimp_models.objective import GimpFinetune, GimpPretrain, parameter_groups
+from gimp_models.objective import GimpFinetune, GimpPretrain
 
 from napari_gimp.errors import RunError
 from napari_gimp.training.events import Event, Kind, write_event
-from napari_gimp.training.fit import EpochDone, Trainer
+from napari_gimp.training.fit import EpochDone, Trainer, rate_groups
 from napari_gimp.training.judge import finetune_judge, pair_logits, pretrain_judge
 from napari_gimp.training.launch import sign_in
 from napari_gimp.training.predict import collated
@@ -31,9 +31,6 @@ from napari_gimp.training.state import (
 )
 
 Watch = Callable[[Event], None]
-
-ENCODER_SHARE = 0.1
-"""Learning rate of pre-trained encoders, in parts of the heads' (spec E)."""
 
 
 def train(run: RunConfig, *, resume: bool = False, watch: Watch | None = None) -> Path:
@@ -81,17 +78,6 @@ def objective_of(run: RunConfig, model: Gimp) -> GimpPretrain | GimpFinetune:
     )
 
 
-def rate_groups(run: RunConfig, prepared: Prepared) -> list[dict[str, Any]]:
-    """Return the optimiser's groups: pre-trained encoders learn slowly."""
-    slow = run.stage == "finetune" and prepared.pretrained
-    return parameter_groups(
-        prepared.model,
-        lr=run.plan.lr,
-        encoder_scale=ENCODER_SHARE if slow else 1.0,
-        weight_decay=run.plan.weight_decay,
-    )
-
-
 def _trainer(run: RunConfig, prepared: Prepared, last: Path | None) -> Trainer:
     objective = objective_of(run, prepared.model)
     judge = (
@@ -100,7 +86,8 @@ def _trainer(run: RunConfig, prepared: Prepared, last: Path | None) -> Trainer:
         else finetune_judge(pair_logits(prepared.model))
     )
     progress = TrainingState.read(last).progress if last else None
-    groups = rate_groups(run, prepared)
+    slow = run.stage == "finetune" and prepared.pretrained
+    groups = rate_groups(prepared.model, run.plan, slow_encoders=slow)
     trainer = Trainer(objective, groups, run.plan, judge=judge, progress=progress)
     if last:
         load_optimizer(trainer.optimizer, last)

@@ -97,9 +97,7 @@ def prepare(
 
     start = load_start(run.start) if run.start else None
     encoder = load_encoder(run.encoder)
-    if start:
-        check_encoder(start, encoder)
-    bags = _bags(run, start, encoder, report)
+    bags = gather_bags(run, start.card if start else None, report=report)
     if start:
         check_no_leak(start.card, bags)
     held = load(last) if last else start
@@ -109,17 +107,38 @@ def prepare(
     return Prepared(bags, model, card, decoder, pretrained=start is not None)
 
 
-def _bags(
-    run: RunConfig,
-    start: Checkpoint | None,
-    encoder: Encoder,
-    report: FeaturesDone,
+def starting_model(run: RunConfig, bags: CohortBags) -> tuple[Gimp, bool]:
+    """Return the model as the run begins with it, and whether it is pre-trained."""
+    if run.start is None:
+        return fresh_model(run, bags), False
+    return started_model(run, load_start(run.start), bags), True
+
+
+def gather_bags(
+    run: RunConfig, known: Card | None = None, *, report: FeaturesDone = _silent
 ) -> CohortBags:
+    """Read the cohort, split it, and return its bags.
+
+    Parameters
+    ----------
+    run
+        What to do.
+    known
+        Card of a checkpoint whose panel and encoder are to be used; None fits the
+        panel on the training patients.
+    report
+        As in `prepare`.
+    """
+    from napari_gimp.patches.encoders import load_encoder
+
+    encoder = load_encoder(run.encoder)
+    if known:
+        check_encoder(known, encoder)
     plan, cohort = run.plan, read_cohort(run.manifest, run.genes)
     split = cohort.split(folds=plan.folds, fold=plan.fold, seed=plan.seed)
     panel = (
-        panel_of(start.card)
-        if start
+        panel_of(known)
+        if known
         else fit_panel(cohort, split.train, top_genes=plan.top_genes)
     )
     features = read_features(

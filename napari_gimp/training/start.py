@@ -31,14 +31,14 @@ def load_start(path: Path) -> Checkpoint:
     return load(best if best.is_dir() else path)
 
 
-def check_encoder(start: Checkpoint, encoder: Encoder) -> None:
+def check_encoder(card: Card, encoder: Encoder) -> None:
     """Raise a RunError if the checkpoint was made with other features."""
-    expected, given = start.card.encoder.get("fingerprint"), encoder.fingerprint
+    expected, given = card.encoder.get("fingerprint"), encoder.fingerprint
     if expected != given:
         raise RunError(
-            f"The starting checkpoint was made with the encoder "
-            f"{start.card.encoder.get('name')} ({str(expected)[:12]}), this run uses "
-            f"{encoder.name} ({given[:12]}). Choose that encoder, or another start."
+            f"The checkpoint was made with the encoder {card.encoder.get('name')} "
+            f"({str(expected)[:12]}), this run uses {encoder.name} ({given[:12]}). "
+            "Choose that encoder, or another checkpoint."
         )
 
 
