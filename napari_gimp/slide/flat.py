@@ -65,6 +65,7 @@ class FlatSource(TiledSource):
         with self._lock:
             if self._pixels is None:
                 self._pixels = _decode(self.path)
+                self._pixels.flags.writeable = False  # tiles are views of it
             return self._pixels
 
 

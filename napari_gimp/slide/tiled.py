@@ -32,11 +32,30 @@ class SlideFacts:
     associated: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels of a level, from (y0, x0) up to, not with, (y1, x1)."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    def covers(self, other: Box) -> bool:
+        """Whether the other lies wholly inside."""
+        return (
+            self.y0 <= other.y0
+            and self.x0 <= other.x0
+            and self.y1 >= other.y1
+            and self.x1 >= other.x1
+        )
+
+
 class TiledSource(ABC):
     """A `SlideSource` made of tiles; a reader adds how one tile is decoded.
 
-    Tiles pass through this process's `TileCache`. `decode_tile` must be safe to
-    call from several threads at once.
+    Tiles of which a region needs a part are kept in this process's `TileCache` for
+    the neighbouring regions. `decode_tile` must be safe to call from several threads.
     """
 
     thread_safe = True
@@ -104,9 +123,18 @@ class TiledSource(ABC):
             raise SlideError(
                 f"A region of {height} x {width} px cannot be read: sides must be >= 0."
             )
-        out = self._blank(spec, y, x, height, width)
-        for row, col in _tiles_under(spec, y, x, height, width):
-            self._paste(out, self.tile(level, row, col), spec, row, col, y, x)
+        region = Box(y, x, y + height, x + width)
+        places = list(_tiles_under(spec, region))
+        if len(places) == 1 and region == _box(spec, *places[0]):
+            return self._own_tile(level, *places[0])
+        out = self._blank(spec, region)
+        for row, col in places:
+            box = _box(spec, row, col)
+            if region.covers(box):
+                tile = self._passing_tile(level, row, col)
+            else:
+                tile = self.tile(level, row, col)
+            _paste(out, tile, box, region)
         return out
 
     def close(self) -> None:
@@ -140,24 +168,27 @@ class TiledSource(ABC):
             )
         return self.levels[level]
 
-    def _blank(self, spec: Level, y: int, x: int, height: int, width: int) -> Pixels:
-        rows, cols = spec.shape
-        inside = y >= 0 and x >= 0 and y + height <= rows and x + width <= cols
+    def _passing_tile(self, level: int, row: int, col: int) -> Pixels:
+        """Return a tile that is read whole, without keeping it.
+
+        Its neighbours' readers will not want it again, and memory that is kept must
+        be taken anew for every tile, which costs a third of a decode.
+        """
+        kept = self.cached_tile(level, row, col)
+        return self.decode_tile(level, row, col) if kept is None else kept
+
+    def _own_tile(self, level: int, row: int, col: int) -> Pixels:
+        """Return a tile that the caller may write to."""
+        tile = self._passing_tile(level, row, col)
+        return tile if tile.flags.writeable else tile.copy()
+
+    def _blank(self, spec: Level, region: Box) -> Pixels:
+        """Return the array for a region: white where it reaches over the edge."""
+        height, width = region.y1 - region.y0, region.x1 - region.x0
         shape = (height, width, self.channels)
-        if inside:
+        if Box(0, 0, *spec.shape).covers(region):
             return np.empty(shape, self.dtype)
         return np.full(shape, self.fill, self.dtype)
-
-    @staticmethod
-    def _paste(
-        out: Pixels, tile: Pixels, spec: Level, row: int, col: int, y: int, x: int
-    ) -> None:
-        """Copy the part of tile (row, col) that lies in the region from (y, x)."""
-        top, left = row * spec.tile[0] - y, col * spec.tile[1] - x
-        y0, x0 = max(top, 0), max(left, 0)
-        y1 = min(top + tile.shape[0], out.shape[0])
-        x1 = min(left + tile.shape[1], out.shape[1])
-        out[y0:y1, x0:x1] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
 
     def _damaged(self, level: int, row: int, col: int, why: object) -> SlideError:
         return SlideError(
@@ -166,11 +197,28 @@ class TiledSource(ABC):
         )
 
 
-def _tiles_under(
-    spec: Level, y: int, x: int, height: int, width: int
-) -> Iterator[tuple[int, int]]:
+def _box(spec: Level, row: int, col: int) -> Box:
+    """Return where a tile lies, cut off at the edge of its level."""
+    y, x = row * spec.tile[0], col * spec.tile[1]
+    return Box(
+        y,
+        x,
+        min(y + spec.tile[0], spec.shape[0]),
+        min(x + spec.tile[1], spec.shape[1]),
+    )
+
+
+def _tiles_under(spec: Level, region: Box) -> Iterator[tuple[int, int]]:
     """Yield (row, col) of the tiles that a region of a level touches."""
-    y1, x1 = min(y + height, spec.shape[0]), min(x + width, spec.shape[1])
-    for row in range(max(y, 0) // spec.tile[0], -(-y1 // spec.tile[0])):
-        for col in range(max(x, 0) // spec.tile[1], -(-x1 // spec.tile[1])):
+    y1, x1 = min(region.y1, spec.shape[0]), min(region.x1, spec.shape[1])
+    for row in range(max(region.y0, 0) // spec.tile[0], -(-y1 // spec.tile[0])):
+        for col in range(max(region.x0, 0) // spec.tile[1], -(-x1 // spec.tile[1])):
             yield row, col
+
+
+def _paste(out: Pixels, tile: Pixels, box: Box, region: Box) -> None:
+    """Copy the part of a tile that lies in the region into the region's array."""
+    y0, x0 = max(box.y0, region.y0), max(box.x0, region.x0)
+    y1, x1 = min(box.y1, region.y1), min(box.x1, region.x1)
+    part = tile[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0]
+    out[y0 - region.y0 : y1 - region.y0, x0 - region.x0 : x1 - region.x0] = part

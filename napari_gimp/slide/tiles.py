@@ -76,6 +76,12 @@ class TileCache:
             for key in [key for key in self._tiles if key[0] == owner]:
                 self._bytes -= self._tiles.pop(key).nbytes
 
+    def clear(self) -> None:
+        """Forget every tile."""
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0
+
     def _used(self, key: Key) -> Pixels | None:
         tile = self._tiles.get(key)
         if tile is not None:

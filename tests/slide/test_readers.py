@@ -164,3 +164,19 @@ def test_sixteen_bit_pictures_are_refused_rather_than_clipped(tmp_path):
     Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "a.png")
     with pytest.raises(SlideError, match="is not a slide"):
         open_slide(tmp_path / "a.png")
+
+
+def test_only_tiles_that_a_region_cuts_are_kept(write, texture):
+    with open_slide(write([texture])) as slide:
+        slide.read_region(0, 128, 128, 256, 256)
+        assert slide.cached_tile(0, 1, 1) is None
+        slide.read_region(0, 100, 128, 156, 128)
+        assert slide.cached_tile(0, 0, 1) is not None
+        assert slide.cached_tile(0, 1, 1) is None
+
+
+def test_a_kept_tile_serves_whole_reads_without_being_handed_out(write, texture):
+    with open_slide(write([texture])) as slide:
+        slide.tile(0, 0, 0)
+        slide.read_region(0, 0, 0, 128, 128)[:] = 0
+        np.testing.assert_array_equal(slide.tile(0, 0, 0), texture[:128, :128])
