@@ -15,6 +15,8 @@ SLACK = 1.001
 """A level counts as fine enough up to this factor: 0.499 um/px serves 0.4989."""
 LARGEST_STEP = 64
 """Steps up to it are summed as whole numbers: 64^2 x 65535 still fits 32 bits."""
+_SUMS = {"|u1": (np.uint16, np.uint32), "<u2": (np.uint32, np.uint32)}
+"""Kinds of number that hold the sum of one line, and of one square, of a step."""
 STRIP_ROWS = 32
 BLOCK_PX = 2048
 """Side of the pieces, in stored pixels, in which an overview is read."""
@@ -108,14 +110,15 @@ def _whole_step(edges: NDArray[np.float64]) -> int:
 
 def _decimated(pixels: NDArray[Any], step: int) -> NDArray[Any]:
     """Return the mean of every square of `step` x `step` pixels, by plain sums."""
-    whole = np.issubdtype(pixels.dtype, np.integer)
-    rows: NDArray[Any] = pixels[::step].astype(np.uint32 if whole else np.float32)
+    narrow, wide = _SUMS.get(pixels.dtype.str, (np.float32, np.float32))
+    rows: NDArray[Any] = pixels[::step].astype(narrow)
     for k in range(1, step):
         rows += pixels[k::step]
-    sums = rows[:, ::step].copy()
+    sums: NDArray[Any] = rows[:, ::step].astype(wide)
     for k in range(1, step):
         sums += rows[:, k::step]
     mean: NDArray[Any] = sums / np.float32(step**2)
+    whole = np.issubdtype(pixels.dtype, np.integer)
     return (np.rint(mean) if whole else mean).astype(pixels.dtype)
 
 
