@@ -37,18 +37,25 @@ def write_report(result: Result, out: Path) -> Path:
     """
     out = Path(out)
     path = out if out.suffix.lower() in {".html", ".htm"} else out / "report.html"
-    scratch = path.with_name(f".{path.name}.partial")
+    html = render(result)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(render(result), encoding="utf-8")
-        scratch.replace(path)
+        _write_whole(html, path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise ResultError(
             f"The report could not be written to '{path}': {error.strerror or error}. "
             "Choose a folder you may write to, with some space left."
         ) from error
     return path
+
+
+def _write_whole(html: str, path: Path) -> None:
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        scratch.write_text(html, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def render(result: Result) -> str:

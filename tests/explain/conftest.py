@@ -172,7 +172,7 @@ def planted_um() -> tuple[float, float]:
     return PLANTED_UM
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)

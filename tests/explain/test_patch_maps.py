@@ -41,9 +41,7 @@ def test_percentiles_run_from_0_to_100_and_ties_share() -> None:
     np.testing.assert_allclose(ranks, [200 / 3, 50 / 3, np.nan, 50 / 3, 100], rtol=1e-6)
 
 
-@given(
-    st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, unique=True, max_size=30)
-)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, unique=True, max_size=30))
 def test_percentiles_keep_the_order_of_the_values(values: list[float]) -> None:
     ranks = percentile_ranks(np.array(values))
 
