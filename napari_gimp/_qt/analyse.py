@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QProgressBar, QPushButton
+from superqt.utils import qthrottled
 
 from napari_gimp._qt.gene_choice import GeneChoice
 from napari_gimp._qt.model_choice import ModelChoice
@@ -20,6 +21,8 @@ from napari_gimp._qt.slide_choice import SlideChoice
 if TYPE_CHECKING:
     from napari_gimp.explain.inference import Event, Request
 
+PAINT_MS = 100
+"""Shortest time between two paints of the progress, which may come faster."""
 Analyse = Callable[["Request"], Iterator["Event"]]
 
 
@@ -61,7 +64,8 @@ class AnalyseDock(Dock):
     def _listen(self) -> None:
         events = self.session.events
         events.job.connect(self._show_job)
-        events.progress.connect(self._show_progress)
+        self._soon = qthrottled(self._show_progress, timeout=PAINT_MS)
+        events.progress.connect(self._hear_progress)
         events.error.connect(self._show_error)
         events.result.connect(self._show_end)
         for choice in (self.slide, self.genes, self.model):
@@ -124,9 +128,12 @@ class AnalyseDock(Dock):
             self.bar.reset()
             self.stage.clear()
 
+    def _hear_progress(self) -> None:
+        self._soon()
+
     def _show_progress(self) -> None:
         event = self.session.progress
-        if event is None:
+        if event is None or self.session.job is None:
             return
         now_s = time.monotonic()
         self._pace = advance(

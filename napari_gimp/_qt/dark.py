@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 NEUTRAL = 0.2
 """Colours with less difference between their channels count as grey."""
+GROUND_HUE = 0.617
+"""Greys take the tint of napari's dark theme."""
 READABLE = 0.6
 """Least lightness of a hue on the dark ground."""
 
@@ -41,7 +43,7 @@ def on_dark(colour: Any) -> tuple[float, float, float, float]:
     red, green, blue, alpha = to_rgba(colour)
     hue, light, chroma = colorsys.rgb_to_hls(red, green, blue)
     if max(red, green, blue) - min(red, green, blue) < NEUTRAL:
-        light, chroma = 0.95 - 0.78 * light, 0.06
+        hue, light, chroma = GROUND_HUE, 0.95 - 0.78 * light, 0.1
     else:
         light = max(light, READABLE)
     return (*colorsys.hls_to_rgb(hue, light, chroma), alpha)
@@ -57,8 +59,7 @@ def _all(colours: Any) -> Any:
 
 
 def _recolour_line(line: Any) -> None:
+    face, edge = line.get_markerfacecolor(), line.get_markeredgecolor()
     line.set_color(on_dark(line.get_color()))
-    for part in ("markerfacecolor", "markeredgecolor"):
-        colour = getattr(line, f"get_{part}")()
-        if not (isinstance(colour, str) and colour in ("none", "auto")):
-            getattr(line, f"set_{part}")(on_dark(colour))
+    line.set_markerfacecolor(on_dark(face))
+    line.set_markeredgecolor(on_dark(edge))

@@ -36,7 +36,7 @@ class GeneChoice:
     def __init__(self, scene: Scene, form: Form) -> None:
         self._scene = scene
         self.table: GeneTable | None = None
-        self._reading: Job[GeneTable] | None = None
+        self.reading: Job[GeneTable] | None = None
         ask = ask_file("Choose a gene table", PATTERNS)
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
@@ -68,7 +68,7 @@ class GeneChoice:
         """Return why an analysis cannot start, "" if it can."""
         if self.path is None or self.table is not None:
             return ""
-        if self._reading is not None:
+        if self.reading is not None:
             return "The gene table is still being read."
         return "The gene table cannot be used. Choose another one, or none."
 
@@ -80,7 +80,7 @@ class GeneChoice:
     _wanted: str | None = None
 
     def _read(self, path: Path | None) -> None:
-        self.table, self._reading = None, None
+        self.table, self.reading = None, None
         self.samples.clear()
         if path is not None:
             self.report.say(f"Reading {path.name}…")
@@ -90,23 +90,23 @@ class GeneChoice:
     def _start(self, path: Path) -> None:
         from functools import partial
 
-        self._reading = job = read_job(lambda: _read_table(path))
+        self.reading = job = read_job(lambda: _read_table(path))
         job.event.connect(partial(self._take, job.number), thread="main")
         job.failed.connect(partial(self._fail, job.number), thread="main")
         job.start()
 
     def _take(self, number: int, table: GeneTable) -> None:
-        if self._reading is None or self._reading.number != number:
+        if self.reading is None or self.reading.number != number:
             return
-        self.table, self._reading = table, None
+        self.table, self.reading = table, None
         self.samples.addItems(list(table.samples))
         self.sum.setChecked(looks_like_spots(table.samples))
         self._guess()
         self._show()
 
     def _fail(self, number: int, error: Exception) -> None:
-        if self._reading is not None and self._reading.number == number:
-            self._reading = None
+        if self.reading is not None and self.reading.number == number:
+            self.reading = None
             self._show()
             self.report.say(str(error), "error")
 

@@ -37,7 +37,7 @@ class GenesDock(Dock):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self.session = scene_of(napari_viewer).session
-        self._order: Job[Figure] | None = None
+        self.order: Job[Figure] | None = None
         self._build()
         self.session.events.attribution.connect(self._draw)
         self.count.valueChanged.connect(self._draw)
@@ -66,12 +66,12 @@ class GenesDock(Dock):
 
     def _order_chart(self, genes: GeneAttribution, count: int) -> None:
         """Have the figure made in the background; the newest order wins."""
-        self._order = job = read_job(lambda: chart_of(genes, count))
+        self.order = job = read_job(lambda: chart_of(genes, count))
         job.event.connect(partial(self._take_chart, job.number), thread="main")
         job.start()
 
     def _take_chart(self, number: int, figure: Figure) -> None:
-        wanted = self._order is not None and self._order.number == number
+        wanted = self.order is not None and self.order.number == number
         if wanted and self.session.attribution is not None:
             self.chart.show_figure(figure)
 

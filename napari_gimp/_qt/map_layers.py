@@ -39,11 +39,12 @@ class MapLayers:
             signal.connect(self._show_legend)
 
     def draw(self) -> None:
-        """Apply what differs between the session's maps and the layers."""
+        """Apply what differs; a hidden map is drawn when it is shown."""
         for name in set(self._drawn) - set(self._session.maps):
             self._remove(name)
         for name, patch_map in self._session.maps.items():
-            self._draw_one(name, patch_map)
+            if name == self._session.shown or self.layer(name) is None:
+                self._draw_one(name, patch_map)
 
     def layer(self, name: str) -> Any | None:
         """Return the layer of a map, None if there is none (any more)."""
@@ -82,17 +83,21 @@ class MapLayers:
         if layer is not None:
             self._viewer.layers.remove(layer)
 
-    def _show_legend(self) -> None:
-        shown, overlay = self._session.shown_map, self._viewer.text_overlay
-        overlay.visible = shown is not None
-        overlay.position = "top_right"
-        overlay.text = legend(shown, self._session.display) if shown else ""
-
     def _show(self, shown: str | None) -> None:
+        self.draw()
         for name in self._session.maps:
             layer = self.layer(name)
             if layer is not None:
                 layer.visible = name == shown
+
+    def _show_legend(self) -> None:
+        shown, canvas = self._session.shown_map, self._viewer.canvas
+        text = legend(shown, self._session.display) if shown else ""
+        canvas.overlay_tiling.top_right = "vertical"  # the words above the colour bar
+        canvas.overlays.text.position = "top_right"
+        canvas.overlays.text.box = True
+        canvas.overlays.text.text = text
+        canvas.overlays.text.visible = bool(text)
 
 
 def legend(shown: PatchMap, display: Display) -> str:
@@ -103,7 +108,16 @@ def legend(shown: PatchMap, display: Display) -> str:
 
 
 def _change(layer: Any, values: Any, kwargs: dict[str, Any]) -> None:
+    """Set what differs: each assignment makes napari look at all layers again."""
     layer.data = values
     for name, value in kwargs.items():
-        if name not in ADD_ONLY:
+        if name not in ADD_ONLY and not _equal(getattr(layer, name), value):
             setattr(layer, name, value)
+
+
+def _equal(old: Any, new: Any) -> bool:
+    if isinstance(new, tuple):
+        return tuple(map(float, old)) == new
+    if hasattr(new, "name"):
+        return bool(old.name == new.name)
+    return bool(old == new)

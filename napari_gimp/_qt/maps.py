@@ -61,8 +61,8 @@ class MapsDock(Dock):
         events.maps.connect(self._fill_maps)
         events.shown.connect(self._fill_choice)
         self.map.activated.connect(self._choose_map)
-        self.colours.activated.connect(self._choose_colours)
-        self.scale.activated.connect(self._choose_scale)
+        self.colours.textActivated.connect(self._choose_colours)
+        self.scale.textActivated.connect(self._choose_scale)
         self.opacity.valueChanged.connect(self._choose_opacity)
         self.threshold.valueChanged.connect(self._choose_threshold)
 
@@ -119,11 +119,11 @@ class MapsDock(Dock):
         )
         self.session.shown = self.map.itemData(index)
 
-    def _choose_colours(self, _: int) -> None:
-        self._change(colormap=self.colours.currentText())
+    def _choose_colours(self, name: str) -> None:
+        self._change(colormap=name)
 
-    def _choose_scale(self, _: int) -> None:
-        self._change(scale=SCALES[self.scale.currentText()], threshold=None)
+    def _choose_scale(self, text: str) -> None:
+        self._change(scale=SCALES[text], threshold=None)
         self._fill_choice()
 
     def _choose_opacity(self, percent: int) -> None:

@@ -87,6 +87,19 @@ class Form(QFormLayout):
         name.setWordWrap(True)
         self.addRow(name, field)
 
+    def texts(self) -> dict[str, str]:
+        """Return the texts of the fields by label, as far as they are labels."""
+        return {
+            self._text(row, self.ItemRole.LabelRole): fact
+            for row in range(self.rowCount())
+            if (fact := self._text(row, self.ItemRole.FieldRole))
+        }
+
+    def _text(self, row: int, role: QFormLayout.ItemRole) -> str:
+        item = self.itemAt(row, role)
+        label = None if item is None else item.widget()
+        return label.text() if isinstance(label, QLabel) else ""
+
 
 class Notice(QLabel):
     """A sentence in place: a note, a warning or an error; hidden while empty."""

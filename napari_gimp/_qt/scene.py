@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from napari_gimp.session import Session
 
 TAP_S = 0.3
 """A key pressed shorter than this toggles; held longer, it acts while held."""
+
+SLOW_LIBRARIES = ("scipy.stats", "matplotlib.font_manager", "napari_gimp.plots")
 
 _SCENES: weakref.WeakValueDictionary[int, Scene] = weakref.WeakValueDictionary()
 
@@ -109,20 +112,22 @@ class Scene:
         self.viewer.add_image(levels, **kwargs)
         self.viewer.reset_view()
 
-    def _clicked(self, viewer: Any, event: Any) -> Iterator[None]:
+    def _clicked(self, _: Any, event: Any) -> Iterator[None]:
         start = tuple(event.pos)
         yield
         while event.type == "mouse_move":
             yield
-        if self.session.mpp is not None and _is_click(start, tuple(event.pos)):
-            self._pick(viewer, event.position)
+        if _is_click(start, tuple(event.pos)):
+            self.pick_at(event.position)
 
-    def _pick(self, viewer: Any, position: tuple[float, ...]) -> None:
-        assert self.session.mpp is not None
+    def pick_at(self, position: tuple[float, ...]) -> None:
+        """Read the patch at a position (y, x) of napari's world."""
+        if self.session.mpp is None:
+            return
         patch = self.session.pick(*world_to_um(position, self.session.mpp))
         shown = self.session.shown_map
         if patch is not None and shown is not None:
-            viewer.status = patch_line(patch, shown.title, shown.unit)
+            self.viewer.status = patch_line(patch, shown.title, shown.unit)
 
     def _look_under(self, viewer: Any) -> Iterator[None]:
         """Hold: look under the map. Tap: hide it, or show it again."""
@@ -138,7 +143,8 @@ class Scene:
 
 def import_slow_libraries() -> None:
     """Import what drawing needs, so that the main thread need not wait for it."""
-    import scipy.stats  # noqa: F401 # all four are imported for their side effect
+    for name in SLOW_LIBRARIES:
+        import_module(name)
 
 
 def scene_of(viewer: Any) -> Scene:

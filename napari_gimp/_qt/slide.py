@@ -14,6 +14,7 @@ from napari_gimp._qt.slide_choice import PATTERNS
 from napari_gimp._qt.slide_facts import doubt_about, facts_of, guess_mpp
 from napari_gimp._qt.slide_layers import view_of
 from napari_gimp.geometry import YX
+from napari_gimp.jobs import Job
 from napari_gimp.slide.resolution import PLAUSIBLE_UM
 from napari_gimp.slide.source import Resolution
 
@@ -48,10 +49,14 @@ class SlideDock(Dock):
         self.fill()
         self.open.clicked.connect(self._ask)
 
-    def open_path(self, path: Path) -> None:
+    def open_path(self, path: Path) -> Job[Any]:
         """Open a slide in the background."""
         self.notice.say(f"Opening {path.name}…")
-        self._scene.open_slide(path, opened=self._show, failed=self._failed)
+        return self._scene.open_slide(path, opened=self._show, failed=self._failed)
+
+    def texts(self) -> dict[str, str]:
+        """Return the facts on display."""
+        return self.facts.texts()
 
     def _ask(self) -> None:
         if chosen := ask_file("Open a slide", PATTERNS)(self):

@@ -55,7 +55,7 @@ class SlideLayers:
     def _take(self, layer: Any) -> None:
         if PATH_KEY not in layer.metadata:
             return
-        self._viewer.scale_bar.visible = True
+        self._viewer.canvas.overlays.scale_bar.visible = True
         if view := view_of(layer):
             self._views[id(layer)] = view
             layer.interpolation2d = "linear"  # nearest speckles where pixels are small

@@ -1,0 +1,145 @@
+"""A small slide on disk, planted maps, and events of an analysis without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from psygnal import emit_queued
+
+from napari_gimp.explain.inference import (
+    Event,
+    Finished,
+    GenesReady,
+    MapReady,
+    Progress,
+)
+from napari_gimp.explain.maps import PatchMap
+from napari_gimp.explain.result import (
+    GeneAttribution,
+    ModalityShare,
+    ModelSummary,
+    Overview,
+    PatchTable,
+    Result,
+)
+from napari_gimp.geometry import Grid
+
+MPP = 0.5
+SIDE_PX = 1536
+CELL_UM = 64.0
+GRID = Grid((12, 12), (CELL_UM, CELL_UM))
+
+
+@pytest.fixture
+def make_slide(tmp_path: Path) -> Callable[..., Path]:
+    """Write a white tiled TIFF; a black square marks pixels 256 to 384."""
+
+    def make(name: str = "patient-7", mpp: float | None = MPP) -> Path:
+        pixels = np.full((SIDE_PX, SIDE_PX, 3), 245, dtype=np.uint8)
+        pixels[256:384, 256:384] = 0
+        tags: dict[str, Any] = {}
+        if mpp is not None:
+            tags = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": 3}
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", **tags)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_table(tmp_path: Path) -> Callable[..., Path]:
+    """Write a gene table on log2 scale."""
+
+    def make(*samples: str) -> Path:
+        path = tmp_path / "genes.csv"
+        rows = [f"{name},{1.5 + i},8.25,11.75" for i, name in enumerate(samples)]
+        path.write_text("\n".join(["sample,ESR1,TP53,KRT5", *rows]))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def planted() -> PatchMap:
+    """One bright patch, row 3, column 8, in a dull map with a hole."""
+    values = np.full(GRID.shape, 0.1, dtype=np.float32)
+    values[0, 0] = np.nan
+    values[3, 8] = 0.9
+    return PatchMap("attention", "Patch attention", values, GRID, unit="share")
+
+
+@pytest.fixture
+def genes() -> GeneAttribution:
+    values = np.array([0.5, -0.2, 0.1], dtype=np.float32)
+    present = np.array([True, True, False])
+    return GeneAttribution(("ESR1", "TP53", "KRT5"), values, values, present, "B", 0.01)
+
+
+@pytest.fixture
+def result(planted: PatchMap, genes: GeneAttribution) -> Result:
+    signed = PatchMap("contribution", "Contribution", planted.values - 0.3, GRID, True)
+    index = np.argwhere(np.isfinite(planted.values))
+    return Result(
+        slide=Path("patient-7.tif"),
+        sample="patient-7",
+        mpp=(MPP, MPP),
+        mpp_origin="TIFF resolution tags",
+        mpp_verified=True,
+        size_px=(SIDE_PX, SIDE_PX),
+        model=ModelSummary(
+            "fake", "gimp", "A model.", "finetune", "default", 3, "BSD", "", {}, {}, ()
+        ),
+        classes=("A", "B"),
+        probabilities=np.array([0.2, 0.8], dtype=np.float32),
+        slide_only=np.array([0.6, 0.4], dtype=np.float32),
+        target=1,
+        share=ModalityShare(slide=1.0, genes=3.0, total=4.0),
+        maps={"attention": planted, "contribution": signed},
+        genes=genes,
+        patches=PatchTable(
+            GRID,
+            index,
+            GRID.centers_um(index),
+            CELL_UM,
+            np.zeros((len(index), 4), np.float32),
+            {},
+        ),
+        examples=(),
+        decoder="none",
+        warnings=("Only 2 of 3 genes are there.",),
+        gaps={},
+        overview=Overview(np.zeros((8, 8, 3), np.uint8), Grid((8, 8), (96.0, 96.0))),
+        seconds={"features": 2.0},
+        versions={},
+    )
+
+
+@pytest.fixture
+def events(planted: PatchMap, genes: GeneAttribution, result: Result) -> list[Event]:
+    """What an analysis says, in its order."""
+    return [
+        Progress("patch features", 0, 143),
+        Progress("patch features", 143, 143),
+        MapReady(planted, final=True),
+        GenesReady(genes),
+        Finished(result),
+    ]
+
+
+@pytest.fixture
+def deliver() -> Iterator[Callable[[Any], None]]:
+    """Wait for a job and deliver what it said to the main thread."""
+
+    def wait_for(job: Any) -> None:
+        assert job is not None
+        assert job.wait(30)
+        emit_queued()
+
+    yield wait_for
+    emit_queued()
