@@ -107,7 +107,7 @@ def _collagen(place: Place) -> tuple[F32, F32]:
     # Where fibres are squeezed, a crack is thinner than a pixel and would alias.
     width = np.clip(1.9 - 0.75 * place["squeeze"], 0, 1)
     closed = 1 - np.clip(crack * width * (0.75 + 0.5 * loose), 0, 0.93)
-    eosin = closed * (0.55 - 0.2 * loose + 0.15 * tone + 0.04 * place.fine)
+    eosin = closed * (0.58 - 0.2 * loose + 0.19 * tone + 0.06 * place.fine)
     haem = closed * (0.09 + 0.05 * loose + 0.02 * tone + 0.03 * place.clumps)
     return np.asarray(eosin, np.float32), np.asarray(haem, np.float32)
 
@@ -118,7 +118,7 @@ def _gland(place: Place) -> tuple[Dye, Dye]:
 
 
 def _tumour(place: Place) -> tuple[Dye, Dye]:
-    grain = 0.05 * place.fine + 0.06 * place.clumps
+    grain = 0.07 * place.fine + 0.07 * place.clumps
     return 0.45 + grain, 0.24 + grain
 
 

@@ -19,7 +19,7 @@ from napari_gimp.synthetic.patient import Habit
 
 ANGLES = 16
 VARIANTS = 12
-_CLUMPS = 14
+_CLUMPS = 18
 _CHANCES = ("y", "x", "in", "at", "kind")
 
 
@@ -59,14 +59,14 @@ def kinds(habit: Habit) -> dict[str, Kind]:
     return {
         "red": Kind(6.4, 1.1, 0.06, 0.02, 0.02, 0.0, 0.0, 0, 6.0),
         "cell": Kind(pitch * 1.35, 1.2, 0.1, 0.06, 0.2, 0.0, 0.2, 0, pitch),
-        "fibroblast": Kind(12.5, 4.0, 0.2, 0.07, 1.35, 0.25, 0.25, 0, 15.0),
-        "gland": Kind(8.4, 1.5, 0.09, 0.04, 1.05, 0.35, 0.35, 1, 6.4),
+        "fibroblast": Kind(11.5, 3.6, 0.3, 0.16, 1.55, 0.25, 0.3, 0, 15.0),
+        "gland": Kind(8.2, 1.5, 0.1, 0.05, 1.0, 0.5, 0.55, 1, 6.4),
         "tumour": Kind(
-            size * 1.12, 1.25, odd, 0.03 + 0.25 * odd, 0.95, 0.5, 0.45, 2, pitch
+            size * 1.12, 1.25, odd, 0.03 + 0.25 * odd, 0.9, 0.65, 0.65, 2, pitch
         ),
         "mitosis": Kind(9.5, 2.6, 0.15, 0.2, 2.6, 0.0, 0.2, 0, pitch),
         "ghost": Kind(5.5, 1.3, 0.35, 0.14, 0.55, 0.0, 0.5, 0, 9.0),
-        "lymphocyte": Kind(6.0, 1.1, 0.08, 0.05, 1.7, 0.15, 0.22, 0, 6.8),
+        "lymphocyte": Kind(6.0, 1.1, 0.08, 0.05, 1.75, 0.2, 0.3, 0, 6.8),
     }
 
 
@@ -173,7 +173,7 @@ def _spot(
     reach = np.array((0.3, 0.3 / kind.aspect)) * kind.length_um
     place = _float(rng.normal(0, reach[:, None, None, None], (2, VARIANTS, 1, 1)))
     place = place[:, variant]
-    sign, width = rng.choice((-1.0, 1.0), VARIANTS), rng.uniform(0.3, 0.9, VARIANTS)
+    sign, width = rng.choice((-1.0, 1.0), VARIANTS), rng.uniform(0.28, 0.75, VARIANTS)
     gap = (along - place[0]) ** 2 + (across - place[1]) ** 2
     spread, sign = (_float(v)[variant][:, None, None] for v in (width, sign))
     return np.asarray(sign * np.exp(-gap / (2 * spread**2)), np.float32)
