@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from gimp_models.checkpoint import save
 from gimp_models.evidence import measure_reference
 from gimp_models.gimp import Gimp
@@ -56,7 +57,7 @@ def train(run: RunConfig, *, resume: bool = False, watch: Watch | None = None) -
     folder = run.folder
     _open_folder(folder, run, resume=resume)
     tell = partial(_tell, folder, run, watch)
-    with _farewell(tell):
+    with _farewell(tell), torch.random.fork_rng():
         last = find_folder(folder.last) if resume else None
         prepared = prepare(run, last=last, report=partial(tell, "features"))
         tell("started", text=_greeting(run, prepared, last))

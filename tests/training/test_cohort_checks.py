@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_gimp.errors import CohortError
+from napari_gimp.training.cohort import Cohort, read_cohort
+from napari_gimp.training.data import fit_panel
+
+
+def edit(manifest: Path, old: str, new: str) -> None:
+    manifest.write_text(manifest.read_text().replace(old, new))
+
+
+def test_a_manifest_is_read_with_slides_beside_it(drawn: Any) -> None:
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    assert len(cohort) == 12
+    assert cohort.classes == ("benign", "tumour")
+    assert cohort.patients[0].slide == drawn.manifest.parent / "P00.tif"
+    assert cohort.counts() == {"benign": 6, "tumour": 6}
+
+
+def test_a_manifest_with_tabs_reads_the_same(drawn: Any) -> None:
+    tabs = drawn.manifest.with_suffix(".tsv")
+    tabs.write_text(drawn.manifest.read_text().replace(",", "\t"))
+    comma, tab = (read_cohort(p, drawn.genes) for p in (drawn.manifest, tabs))
+    assert tab.patients == comma.patients
+
+
+def test_everything_that_is_wrong_is_listed_at_once(drawn: Any) -> None:
+    edit(drawn.manifest, "P03,P03.tif", "P02,P99.tif")
+    edit(drawn.manifest, "S05", "S77")
+    edit(drawn.manifest, "P07.tif,S07,tumour", "P07.tif,S07,")
+    edit(drawn.manifest, "P08,P08.tif", "P08,")
+    edit(drawn.manifest, "P10,P10.tif", "P10,P11.tif")
+    with pytest.raises(CohortError) as caught:
+        read_cohort(drawn.manifest, drawn.genes)
+    text = str(caught.value)
+    assert "named twice (1): P02" in text
+    assert "do not exist (1)" in text
+    assert "P99.tif" in text
+    assert "the gene table lacks (1): S77" in text
+    assert "without a label (1): P07" in text
+    assert "without a slide (1): P08" in text
+    assert "used by two patients (1)" in text
+
+
+def test_a_missing_column_is_named_with_those_there_are(drawn: Any) -> None:
+    edit(drawn.manifest, "patient,slide", "patient,picture")
+    with pytest.raises(CohortError, match=r"lacks the columns slide.*picture"):
+        read_cohort(drawn.manifest, drawn.genes)
+
+
+def test_a_class_too_small_for_the_folds_is_named_with_its_count(drawn: Any) -> None:
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    with pytest.raises(CohortError, match=r"benign \(6\), tumour \(6\)"):
+        cohort.split(folds=7, fold=0, seed=0)
+
+
+def test_a_patient_without_a_sample_is_slide_only(drawn: Any) -> None:
+    edit(drawn.manifest, "P00.tif,S00", "P00.tif,")
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    assert cohort.patients[0].sample is None
+
+
+def test_the_panel_does_not_know_test_and_validation_patients(drawn: Any) -> None:
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    split = cohort.split(folds=3, fold=0, seed=0)
+    panel = fit_panel(cohort, split.train)
+    others = {p.sample for p in cohort.pick((*split.test, *split.validation))}
+    rows = np.array([s in others for s in cohort.table.samples])
+    cohort.table.values[rows] = cohort.table.values[rows] * 3 + 100
+    again = fit_panel(cohort, split.train)
+    assert np.array_equal(again.mean, panel.mean)
+    assert np.array_equal(again.sd, panel.sd)
+    assert again.genes == panel.genes
+
+
+def test_the_panel_does_know_training_patients(drawn: Any) -> None:
+    cohort: Cohort = read_cohort(drawn.manifest, drawn.genes)
+    split = cohort.split(folds=3, fold=0, seed=0)
+    panel = fit_panel(cohort, split.train)
+    rows = [s == f"S{split.train[0][1:]}" for s in cohort.table.samples]
+    cohort.table.values[rows] += 1
+    assert not np.array_equal(fit_panel(cohort, split.train).mean, panel.mean)
+
+
+def test_top_genes_keeps_those_of_largest_variance(drawn: Any) -> None:
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    everybody = [p.patient for p in cohort.patients]
+    cohort.table.values[:, 7] *= 30
+    assert fit_panel(cohort, everybody, top_genes=1).genes == ("GENE7",)
