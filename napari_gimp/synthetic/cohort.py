@@ -71,7 +71,13 @@ def make_cohort(
     """
     people = draw_patients(patients, seed)
     return write_cohort(
-        Path(out), people, seed, side_px=side_px, mpp=mpp, progress=progress
+        Path(out),
+        people,
+        seed,
+        side_px=side_px,
+        mpp=mpp,
+        progress=progress,
+        workers=min(os.cpu_count() or 1, 4),
     )
 
 

@@ -24,29 +24,48 @@ Layer = Callable[["Place"], tuple[Dye, Dye]]
 
 
 class Place:
-    """What is known of one block: fields at every pixel (side, side) and textures.
+    """What is known of one block: fields and textures at every pixel.
+
+    A field is spread to pixels when it is first asked for: most blocks lack most
+    tissues.
 
     Parameters
     ----------
-    fields
-        Fields by name, each (side, side), and `squeeze`: how much closer than in
-        the fibre texture the fibres lie.
+    cells
+        Fields by name on coarse cells, and `squeeze`: how much closer than in the
+        fibre texture the fibres lie.
+    spread
+        Turns a field on cells into one on pixels (side, side).
     fine, clumps
         Textures (side, side) of grain and of clumps, mean 0, sd 1.
     """
 
-    def __init__(self, fields: Mapping[str, F32], fine: F32, clumps: F32) -> None:
-        self.fields, self.fine, self.clumps = fields, fine, clumps
+    def __init__(
+        self,
+        cells: Mapping[str, F32],
+        spread: Callable[[F32], F32],
+        fine: F32,
+        clumps: F32,
+    ) -> None:
+        self.fine, self.clumps = fine, clumps
+        self._cells, self._spread = cells, spread
+        self._pixels: dict[str, F32] = {}
 
     def __getitem__(self, name: str) -> F32:
-        return self.fields[name]
+        if name not in self._pixels:
+            self._pixels[name] = self._spread(self._cells[name])
+        return self._pixels[name]
+
+    def peak(self, name: str) -> float:
+        """Return the highest value of a field in and near the block."""
+        return float(self._cells[name].max())
 
 
 def ground_dyes(place: Place) -> F32:
     """Return haematoxylin and eosin (2, side, side) of everything but nuclei."""
     eosin, haem = _collagen(place)
     for name, width_um, layer in _LAYERS:
-        if float(place[name].max()) <= -width_um / 2:
+        if place.peak(name) <= -width_um / 2:
             continue
         share = soft(place[name], width_um)
         e, h = layer(place)

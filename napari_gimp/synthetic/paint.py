@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,15 +121,12 @@ class Painter:
 
     def _ground(self, window: Window) -> F32:
         """Return dyes (2, side, side) of everything but nuclei."""
-        spread = {
-            field.name: self._spread(getattr(window.cells, field.name), window)
-            for field in fields_of(Fields)
-            if field.name not in ("bed", "pen", "blood")
-        }
+        cells = {f.name: getattr(window.cells, f.name) for f in fields_of(Fields)}
         squeeze = np.hypot(*window.across_slope) / (CELL_PX * self.mpp)
-        spread["squeeze"] = self._spread(np.asarray(squeeze, np.float32), window)
+        cells["squeeze"] = np.asarray(squeeze, np.float32)
         grain, clumps = (self._tiled(texture, window) for texture in self._textures)
-        return ground_dyes(Place(spread, grain, clumps))
+        spread = partial(self._spread, window=window)
+        return ground_dyes(Place(cells, spread, grain, clumps))
 
     def _tiled(self, texture: F32, window: Window) -> F32:
         """Return a periodic texture at the block's place in the slide."""
