@@ -21,7 +21,7 @@ from napari_gimp.synthetic.patient import Patient
 
 PANEL = 2000
 GENES_PER_MODULE = 60
-MODULE_SD = 0.45
+MODULE_SD = 0.42
 GENE_SD = 1.0
 
 TISSUE_WEIGHTS: Mapping[str, Mapping[Tissue, float]] = {
