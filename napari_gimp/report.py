@@ -146,8 +146,20 @@ def _map_picture(result: Result, patch_map: PatchMap, near: Overview) -> dict[st
         title = f"{title}: {result.class_name}"
     gap = result.gaps.get("patches")
     if patch_map.name == "contribution" and gap is not None:
-        caption = f"{caption} Completeness gap {100 * gap:.2g} %."
+        caption = f"{caption} Completeness gap {_gap(gap)}."
+    if not patch_map.signed:
+        caption = f"{caption} {_range(patch_map)}"
     return _picture(title, caption, plots.map_overlay(patch_map, near))
+
+
+def _gap(gap: float) -> str:
+    return f"{100 * gap:.1f} %" if gap >= 0.001 else "< 0.1 %"
+
+
+def _range(patch_map: PatchMap) -> str:
+    known = patch_map.values[np.isfinite(patch_map.values)]
+    low, middle, high = (f"{v:.2g}" for v in np.percentile(known, (0, 50, 100)))
+    return f"Values {low} to {high}, median {middle} ({patch_map.unit})."
 
 
 def _picture(title: str, caption: str, figure: Any) -> dict[str, str]:
@@ -166,7 +178,7 @@ def _gene_section(result: Result) -> dict[str, Any]:
     figure = plots.gene_bars(genes, 20, width=7.6)
     return {
         "uri": data_uri(plots.png_bytes(figure, dpi=160)),
-        "gap": f"{100 * genes.gap:.2g} %",
+        "gap": _gap(genes.gap),
         "present": int(genes.present.sum()),
         "total": len(genes.genes),
         "sum": f"{float(genes.attribution.sum()):+.2f}",
@@ -224,7 +236,6 @@ def _model_rows(result: Result) -> list[tuple[str, str]]:
         ("Trained on", _listed(model.cohort)),
         ("Held-out results", _listed(model.metrics) or "none recorded in the card"),
         ("Inputs", f"encoder {model.encoder}, {model.genes:,} genes"),
-        ("Own choices", " ".join(model.choices)),
         ("Licence", model.licence),
         ("Weights", f"sha256 {model.sha256[:16]}…"),
     ]

@@ -31,8 +31,12 @@ OVERVIEW_PX = 2400
 """Longer side of the slide's overview, px."""
 PATCH_PX = 128
 """Side of a real patch as shown, px."""
-AROUND, AROUND_PX = 2, 40
-"""Patches shown on each side in the surroundings, and the px of each."""
+AROUND = (2, 4, 8, 16, 32, 64)
+"""How many patches the surroundings may show on each side, nearest view first."""
+SEEN = 0.25
+"""Least part of the patches in view that was visible, else the view widens."""
+AROUND_PX = 200
+"""Side of the surroundings as shown, px."""
 RANKS = (2, 35, 65, 90, 97, 100)
 """Percentiles of the error from which examples are taken."""
 GREY = 150
@@ -147,30 +151,46 @@ def nearest_visible(hidden: Hidden, target: Floats, row: int) -> int:
 def surroundings(
     source: SlideSource, patches: PatchGrid, block: NDArray[np.int64], row: int
 ) -> Image:
-    """Return what was visible around a hidden patch; hidden ones are grey.
+    """Return what was visible around a hidden patch (200, 200, 3); hidden is grey.
 
-    The patch itself is framed. (5 patches, 5 patches, 3) at 40 px per patch.
+    The patch itself is framed. A block may hide half of a slide, so the view is as
+    near as it can be while showing something that was visible.
     """
-    side_um, count = patches.patch_um, 2 * AROUND + 1
-    y, x = patches.coords_um[row].astype(float) - (AROUND + 0.5) * side_um
-    pixels = _read(source, (y, x), count * AROUND_PX, side_um / AROUND_PX)
-    together = patches.coords_um[block == block[row]]
-    for top, left in (together - side_um / 2 - (y, x)) / side_um * AROUND_PX:
-        _fill(pixels, round(top), round(left))
-    _frame(pixels, AROUND * AROUND_PX)
+    around = _how_far(patches, block, row)
+    cell_px = AROUND_PX / (2 * around + 1)
+    corner = patches.coords_um[row] - (around + 0.5) * patches.patch_um
+    pixels = _read(source, tuple(corner), AROUND_PX, patches.patch_um / cell_px)
+    hidden = patches.corners_um[block == block[row]]
+    for top, left in (hidden - corner) / patches.patch_um * cell_px:
+        _box(pixels, top, left, cell_px)[:] = GREY
+    _frame(pixels, cell_px)
     return pixels
 
 
-def _fill(pixels: Image, top: int, left: int) -> None:
-    rows = slice(max(top, 0), max(top + AROUND_PX, 0))
-    pixels[rows, max(left, 0) : max(left + AROUND_PX, 0)] = GREY
+def _how_far(patches: PatchGrid, block: NDArray[np.int64], row: int) -> int:
+    """Return the patches on each side at which enough of the view was visible."""
+    away = np.abs(patches.coords_um - patches.coords_um[row]).max(axis=1)
+    seen = block != block[row]
+    for around in AROUND:
+        near = away < (around + 0.5) * patches.patch_um
+        if seen[near].mean() >= SEEN:
+            return around
+    return AROUND[0]
 
 
-def _frame(pixels: Image, start: int, width: int = 2) -> None:
-    stop = start + AROUND_PX
-    inner = pixels[start + width : stop - width, start + width : stop - width].copy()
-    pixels[start:stop, start:stop] = 20
-    pixels[start + width : stop - width, start + width : stop - width] = inner
+def _box(pixels: Image, top: float, left: float, side: float) -> Image:
+    """Return the view of a square, cut off at the picture's edge."""
+    rows = slice(max(round(top), 0), max(round(top + side), 0))
+    return pixels[rows, max(round(left), 0) : max(round(left + side), 0)]
+
+
+def _frame(pixels: Image, cell_px: float, width: int = 2) -> None:
+    """Draw a dark frame around the patch in the middle, at least 10 px wide."""
+    side = max(cell_px, 10)
+    start = (len(pixels) - side) / 2
+    inner = _box(pixels, start, start, side).copy()
+    _box(pixels, start - width, start - width, side + 2 * width)[:] = 20
+    _box(pixels, start, start, side)[:] = inner
 
 
 def _picture(source: SlideSource, patches: PatchGrid, row: int) -> Image:

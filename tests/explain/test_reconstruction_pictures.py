@@ -83,11 +83,25 @@ def test_hidden_neighbours_are_grey_and_visible_ones_are_the_slide(
 
     picture = pictures.surroundings(painted, patches, block, row)
 
-    side = pictures.AROUND_PX
-    hidden_row = picture[2 * side : 3 * side, : 2 * side]
+    side = pictures.AROUND_PX // 5  # two patches on each side of the framed one
+    hidden_row = picture[2 * side : 3 * side, : 2 * side - 2]
     assert (hidden_row == pictures.GREY).all()
-    assert (picture[: 2 * side] != pictures.GREY).any(axis=-1).mean() > 0.95
+    assert (picture[: 2 * side - 2] != pictures.GREY).any(axis=-1).mean() > 0.95
     assert picture.shape == (5 * side, 5 * side, 3)
+
+
+def test_the_view_widens_until_something_visible_is_in_it(
+    painted: Any, patches: PatchGrid
+) -> None:
+    row = int(np.flatnonzero((patches.index == (2, 2)).all(axis=1))[0])
+    block = np.where((patches.index < 5).all(axis=1), 0, 1)  # a corner is hidden
+
+    picture = pictures.surroundings(painted, patches, block, row)
+
+    middle = pictures.AROUND_PX // 2
+    tissue_beyond = picture[middle, -20:]
+    assert (picture[middle, middle + 20] == pictures.GREY).all()
+    assert (tissue_beyond != pictures.GREY).any()
 
 
 def test_the_overview_covers_the_slide(painted: Any) -> None:
