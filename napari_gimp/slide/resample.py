@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -171,8 +173,9 @@ def _mix(
 def overview(source: SlideSource, mpp: float) -> tuple[Pixels, Grid]:
     """Return the whole slide (h, w, C) at `mpp` um/px, and its place.
 
-    It is read in blocks, so that memory stays bounded by the result. The last row
-    and column may reach over the slide's edge, where it is white.
+    It is read in blocks, a few at a time on threads, so that memory stays bounded by
+    the result. The last row and column may reach over the slide's edge, where it is
+    white.
 
     Raises
     ------
@@ -182,14 +185,17 @@ def overview(source: SlideSource, mpp: float) -> tuple[Pixels, Grid]:
     grid = _overview_grid(source, mpp)
     rows, cols = grid.shape
     out = np.empty((rows, cols, source.channels), source.dtype)
-    cell = min(_cell_um(source, best_level(source, mpp)))
-    block = max(16, int(BLOCK_PX * cell / mpp))
-    for row in range(0, rows, block):
-        for col in range(0, cols, block):
-            shape = min(block, rows - row), min(block, cols - col)
-            out[row : row + shape[0], col : col + shape[1]] = read_at(
-                source, row * mpp, col * mpp, shape, mpp
-            )
+    side = max(16, int(BLOCK_PX * min(_cell_um(source, best_level(source, mpp))) / mpp))
+    corners = [(y, x) for y in range(0, rows, side) for x in range(0, cols, side)]
+
+    def fill(corner: tuple[int, int]) -> None:
+        y, x = corner
+        block = out[y : y + side, x : x + side]
+        block[:] = read_at(source, y * mpp, x * mpp, block.shape[:2], mpp)
+
+    threads = min(4, os.cpu_count() or 1) if source.thread_safe else 1
+    with ThreadPoolExecutor(threads, thread_name_prefix="gimp-decode-overview") as pool:
+        list(pool.map(fill, corners))
     return out, grid
 
 
