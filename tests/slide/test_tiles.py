@@ -94,8 +94,8 @@ def test_dropping_an_owner_frees_its_bytes_only():
 class Blocked:
     """A pool with one thread, which waits until it is let go."""
 
-    def __init__(self) -> None:
-        self.pool, self.done = DecodePool(1), []
+    def __init__(self, limit: int = 100) -> None:
+        self.pool, self.done = DecodePool(1, limit), []
         self._go, self.all_done = threading.Event(), threading.Event()
         inside = threading.Event()
         self.pool.submit(("x", "plug"), lambda: (inside.set(), self._go.wait(WAIT_S)))
@@ -127,6 +127,13 @@ def test_asking_again_moves_a_tile_up_and_does_not_double_it():
     for name in "abca":
         blocked.submit("s", name)
     assert blocked.run() == ["a", "c", "b"]
+
+
+def test_the_oldest_wishes_are_forgotten_when_there_are_too_many():
+    blocked = Blocked(limit=2)
+    for name in "abcd":
+        blocked.submit("s", name)
+    assert blocked.run() == ["d", "c"]
 
 
 def test_withdrawn_work_is_not_done():
