@@ -125,7 +125,8 @@ class Session:
     def _forget_results(self) -> None:
         self.shown = self.patch = self.error = None
         self.result = self.attribution = self.progress = None
-        self.maps = {}
+        if self.maps:
+            self.maps = {}
 
     def _absorb(self, number: int, event: Event) -> None:
         from napari_gimp.explain import inference
