@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_gimp.errors import GimpError
 from napari_gimp.explain import checks, pictures, prediction
 from napari_gimp.explain.clock import Clock, versions
 from napari_gimp.explain.maps import Floats, PatchMap, lay_on_grid
@@ -164,16 +165,33 @@ class _Analysis:
         self.features = step.features
 
     def _steps(self) -> Generator[Extracted, None, None]:
+        """Extract; where the device's memory is short, halve the batch twice."""
+        import torch
+
+        asked = self.setting.request.batch_size
+        for size in (asked, max(asked // 2, 1), max(asked // 4, 1)):
+            try:
+                yield from self._steps_of(size)
+            except torch.OutOfMemoryError:
+                continue
+            return
+        raise GimpError(
+            f"The device '{self.setting.device}' has not enough memory for {size} "
+            f"patches at once ({asked} were asked for, and half of it). Close what "
+            "else uses it, give a smaller batch size, or take device 'cpu'."
+        )
+
+    def _steps_of(self, batch_size: int) -> Iterator[Extracted]:
         from napari_gimp.patches.extract import extract
         from napari_gimp.patches.store import FeatureStore
 
-        request = self.setting.request
-        yield from extract(
+        kept = self.setting.request.store
+        return extract(
             self.source,
             self.patches,
             self.setting.encoder,
-            store=None if request.store is None else FeatureStore(request.store),
-            batch_size=request.batch_size,
+            store=None if kept is None else FeatureStore(kept),
+            batch_size=batch_size,
             device=self.setting.device,
         )
 

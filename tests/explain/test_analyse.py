@@ -17,6 +17,7 @@ from napari_gimp.explain.inference import (
     analyse,
 )
 from napari_gimp.explain.result import Result
+from napari_gimp.patches.encoders import Encoder
 
 NAMES = {"attention", "contribution", "reconstruction_error"}
 
@@ -212,3 +213,37 @@ def test_a_missing_slide_is_an_error_for_the_user(case: Any, tmp_path: Path) -> 
 def test_a_device_that_is_not_there_is_refused_by_name(case: Any) -> None:
     with pytest.raises(GimpError, match="'tpu'"):
         finish(Request(case.slide, case.model, device="tpu"))
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, patches: int) -> None:
+    """Let the encoder take so many patches at once and no more."""
+    plain = Encoder.__call__
+
+    def encode(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+        if len(pixels) > patches:
+            raise torch.OutOfMemoryError("made up")
+        return plain(self, pixels)
+
+    monkeypatch.setattr(Encoder, "__call__", encode)
+
+
+@pytest.mark.parametrize("room", [16, 8])
+def test_a_batch_too_large_for_the_device_is_halved(
+    case: Any, slide_only: Result, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    limit_memory(monkeypatch, room)
+
+    found = finish(Request(case.slide, case.model, batch_size=32))
+
+    np.testing.assert_allclose(
+        found.patches.features, slide_only.patches.features, atol=1e-4
+    )
+
+
+def test_after_two_halvings_it_says_what_did_not_fit(
+    case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_memory(monkeypatch, 4)
+
+    with pytest.raises(GimpError, match="not enough memory for 8 patches"):
+        finish(Request(case.slide, case.model, batch_size=32))
