@@ -123,11 +123,11 @@ def _tumour(rng: np.random.Generator, drive: float) -> Habit:
     trait = 0.8 * drive + 0.6 * rng.standard_normal(8)
     return Habit(
         tumour=float(rng.uniform(0.25, 0.85)),
-        nest_um=_within(120 * 1.25 ** trait[0], 60, 260),
-        solid=_within(0.58 + 0.07 * trait[1], 0.35, 0.85),
-        tubules=_within(0.38 - 0.16 * trait[2], 0.0, 0.9),
-        nucleus_um=_within(9.3 * 1.07 ** trait[3], 7.5, 13),
-        pleomorphism=_within(0.15 * 1.3 ** trait[4], 0.07, 0.34),
+        nest_um=_within(120 * 1.35 ** trait[0], 60, 280),
+        solid=_within(0.58 + 0.08 * trait[1], 0.35, 0.85),
+        tubules=_within(0.40 - 0.19 * trait[2], 0.0, 0.9),
+        nucleus_um=_within(9.4 * 1.09 ** trait[3], 7.2, 13.5),
+        pleomorphism=_within(0.15 * 1.35 ** trait[4], 0.07, 0.36),
         mitoses=_within(0.005 * 1.8 ** trait[5], 0.0005, 0.03),
         necrosis=_within(0.05 + 0.05 * trait[6], 0.0, 0.25),
         lymphocytes=_within(0.38 + 0.14 * trait[7], 0.05, 0.95),
