@@ -153,8 +153,19 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
     from napari_gimp.patches.network import PatchNet, fuse
 
     card = read_card(name, folder=folder)
-    path = folder / f"{name}.safetensors"
     network = PatchNet(card.config)
+    weights = read_weights(folder / f"{name}.safetensors", network)
+    return Encoder(card, fuse(network), fingerprint(weights, card.config))
+
+
+def read_weights(path: Path, network: PatchNet) -> bytes:
+    """Load a safetensors file into a network; return the file's bytes.
+
+    Raises
+    ------
+    EncoderError
+        If it is missing, damaged, or of a network of other sizes.
+    """
     try:
         weights = path.read_bytes()
         network.load_state_dict(_tensors(weights))
@@ -163,7 +174,7 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
             f"the weights {path} do not fit the encoder's card ({error}); install the "
             "package again or train anew with python -m napari_gimp.training.encoder"
         ) from error
-    return Encoder(card, fuse(network), fingerprint(weights, card.config))
+    return weights
 
 
 def read_card(name: str, *, folder: Path = WEIGHTS) -> EncoderCard:

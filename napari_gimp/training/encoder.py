@@ -26,7 +26,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_gimp.errors import GimpError, RunError
-from napari_gimp.patches.encoders import Encoder, EncoderCard, load_encoder
+from napari_gimp.patches.encoders import (
+    Encoder,
+    EncoderCard,
+    load_encoder,
+    read_weights,
+)
 from napari_gimp.patches.network import PatchNet, PatchNetConfig, fuse
 from napari_gimp.training.encoder_probe import probe
 from napari_gimp.training.encoder_tiles import MPP, SlideSpec, TileSet, cut_tiles
@@ -44,7 +49,8 @@ class EncoderPlan:
     steps
         Batches.
     minutes
-        Stop early after so long; the learning rate follows whichever is nearer.
+        Stop after so long; the learning rate follows whichever end is nearer. None
+        means by steps alone, and equal seeds give equal weights.
     batch
         Tiles per batch, two views each.
     slides_per_batch
@@ -64,7 +70,7 @@ class EncoderPlan:
     """
 
     steps: int = 1500
-    minutes: float = 60.0
+    minutes: float | None = None
     batch: int = 64
     slides_per_batch: int = 4
     lr: float = 2e-3
@@ -114,13 +120,26 @@ class Trainer:
             weight_decay=plan.weight_decay,
         )
 
+    def resume_from(self, weights: Path) -> None:
+        """Begin with the weights of an encoder instead of random ones.
+
+        Raises
+        ------
+        EncoderError
+            If they cannot be read or have other sizes.
+        """
+        read_weights(weights, self.network)
+        read_weights(weights, self.average)
+
     def run(self, tiles: TileSet) -> Iterator[Step]:
         """Train, yielding after each batch; closing the iterator ends training."""
         plan, start = self.plan, time.monotonic()
         rng = np.random.default_rng(plan.seed)
         for number in range(plan.steps):
-            minutes = (time.monotonic() - start) / 60
-            progress = max(number / plan.steps, minutes / plan.minutes)
+            progress = number / plan.steps
+            if plan.minutes is not None:
+                elapsed = (time.monotonic() - start) / 60
+                progress = max(progress, elapsed / plan.minutes)
             if progress >= 1:
                 return
             self._optimizer.param_groups[0]["lr"] = plan.lr * rate(progress)
@@ -286,9 +305,14 @@ def _train(args: argparse.Namespace) -> None:
             "give more slides or a smaller --batch"
         )
     trainer = Trainer(PatchNetConfig(), plan)
+    if args.start:
+        trainer.resume_from(args.start)
     steps = list(_reported(trainer.run(tiles), args.log_every))
     features = fit_output(trainer.average, tiles, most=4096, seed=args.seed)
-    facts = _facts(plan, tiles, steps, effective_rank(features))
+    facts = {
+        **_about(args.about),
+        **_facts(plan, tiles, steps, effective_rank(features)),
+    }
     save_encoder(args.out, args.name, trainer.average, facts)
     if args.probe:
         named = {
@@ -300,6 +324,17 @@ def _train(args: argparse.Namespace) -> None:
         facts["metrics"]["linear probe, 5 folds"] = probe(named, args.probe)
         save_encoder(args.out, args.name, trainer.average, facts)
         sys.stderr.write(json.dumps(facts["metrics"], indent=2) + "\n")
+
+
+def _about(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{path} is no JSON object ({error}); it tells the card licence and data"
+        ) from error
 
 
 def _reported(steps: Iterator[Step], every: int) -> Iterator[Step]:
@@ -326,6 +361,7 @@ def _facts(
         ),
         "plan": asdict(plan),
         "tiles": dict(zip(tiles.names, counts, strict=True)),
+        "steps_run": len(steps),
         "epochs": round(len(steps) * plan.batch / len(tiles), 1),
         "loss_by_tenths": parts,
         "metrics": {
@@ -347,10 +383,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--per-slide", type=int, default=1200, help="most tiles of a slide")
     add("--tile-cache", type=Path, help="an .npz file that keeps the tiles")
     add("--steps", type=int, default=1500)
-    add("--minutes", type=float, default=60.0, help="stop after so long")
+    add("--minutes", type=float, help="stop after so long")
     add("--batch", type=int, default=64)
     add("--seed", type=int, default=0)
     add("--probe", type=Path, help="labelled tiles, a folder per class: a measurement")
+    add("--start", type=Path, help="weights (.safetensors) to go on from")
+    add("--about", type=Path, help="JSON for the card: licence, data, ...")
     add("--log-every", type=int, default=20)
     return parser
 
