@@ -138,6 +138,9 @@ def test_blocks_hide_every_patch_exactly_once(patches, window, ratio, mode):
     hidden = torch.cat([block.hidden for block in blocks])
     assert hidden.sort().values.equal(index)
     for block in blocks:
+        steps = [b for b in blocks if b.window is block.window]
+        sizes = {len(b.hidden) for b in steps}
+        assert max(sizes) - min(sizes) <= 1
         assert len(block.window) <= window
         assert torch.isin(block.hidden, block.window).all()
         assert len(block.hidden) < len(block.window) or len(block.window) == 1

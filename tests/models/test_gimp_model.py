@@ -10,6 +10,8 @@ from gimp_models.bag import Batch, collate
 from gimp_models.errors import BatchError, ConfigError
 from gimp_models.gimp import Gimp, GimpConfig, choices, place_code
 from gimp_models.grouping import contiguous
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 BOTH = pytest.mark.parametrize("attention", ["exact", "nystrom"])
 
@@ -124,6 +126,29 @@ def test_nystrom_with_a_landmark_per_token_is_close_to_exact(make_model, three):
     expected = exact(three).patch_tokens[three.mask]
     found = nystrom(three).patch_tokens[three.mask]
     assert (found - expected).norm() / expected.norm() < 0.01
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor any operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        returned = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(returned):
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return returned
+
+
+@BOTH
+def test_no_matrix_of_patches_by_patches_is_ever_made(make_model, make_bag, attention):
+    model = make_model(width=16, heads=2, attention=attention, landmarks=16)
+    batch = collate([make_bag(900), make_bag(700)])
+    with Largest() as largest:
+        output = model.train()(batch, attention=True)
+        (output.logits.sum() + output.patch_tokens.sum()).backward()
+    assert 0 < largest.numel < 900 * 900 / 4
 
 
 def test_place_code_tells_any_two_patches_of_a_slide_apart():
