@@ -41,7 +41,9 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     SlideError
         If a file is no slide.
     """
-    return [slide_layer(Path(one)) for one in _paths(path)]
+    drawings = [slide_layer(Path(one)) for one in _paths(path)]
+    _sharpen_in_viewer()
+    return drawings
 
 
 def slide_layer(
@@ -72,6 +74,17 @@ def slide_layer(
     source = open_slide(path, mpp=mpp)
     view = SlideView(source)
     return view.levels, _layer_kwargs(source, view), "image"
+
+
+def _sharpen_in_viewer() -> None:
+    """Have the open viewer refresh slide layers as tiles arrive, docks or none."""
+    from napari import current_viewer
+
+    viewer = current_viewer()
+    if viewer is not None:
+        from napari_gimp._qt.scene import scene_of
+
+        scene_of(viewer)
 
 
 def _layer_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:

@@ -37,6 +37,27 @@ def signals_on_main() -> Iterator[None]:
 
 @pytest.mark.draws
 @pytest.mark.slow
+def test_a_dropped_slide_gets_sharp_without_any_dock(
+    write, texture, make_napari_viewer, qtbot
+):
+    path = write([texture.repeat(3, 0).repeat(3, 1)], compression="deflate")
+    viewer = make_napari_viewer(show=True)
+    (layer,) = viewer.open(str(path), plugin="napari-gimp")
+    viewer.camera.zoom = 3
+    viewer.camera.center = (500.0, 600.0)
+
+    def is_sharp() -> None:
+        shown = layer._slice.image.raw
+        assert layer.data_level == 0
+        y, x = layer.corner_pixels[0]
+        exact = layer.metadata["gimp_view"].exact(0, y, x, *shown.shape[:2])
+        np.testing.assert_array_equal(shown, exact)
+
+    qtbot.waitUntil(is_sharp, timeout=WAIT_MS)
+
+
+@pytest.mark.draws
+@pytest.mark.slow
 @pytest.mark.parametrize("zoom", [8.0, 4.0, 1.7, 0.9])
 def test_the_canvas_shows_the_patch_where_it_lies(
     planted, make_napari_viewer, signals_on_main, qtbot, zoom: float
