@@ -7,6 +7,7 @@ while the encoder works on this one; the number of bands in flight is bounded.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +27,8 @@ from napari_gimp.slide.source import SlideSource
 Features = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-READERS = 2
-"""Threads that read; decoding takes a fraction of what encoding takes."""
+READERS = min(4, os.cpu_count() or 1)
+"""Threads that read; more than a few only take the encoder's cores."""
 BLOCK_ROWS, BLOCK_COLS = 4, 8
 """Patches of one read: 512 x 1024 px at 1 um/px, few tiles are decoded twice."""
 BAND_PATCHES = 512
@@ -116,7 +117,7 @@ def extract(
     for rows, pixels in _batches(source, patches, encoder, start, batch_size):
         features[rows] = encoder(pixels)
         if stored:
-            stored.append(features[rows])
+            stored.write(rows.start, features[rows])
         yield Extracted(rows.stop, len(patches), rows, features)
 
 

@@ -115,23 +115,26 @@ class StoredFeatures:
         """Return the rows that are there, (done, P) float32, bit for bit."""
         return np.asarray(self._features[: self.done], dtype=np.float32)
 
-    def append(self, features: NDArray[np.float32]) -> None:
-        """Write the next rows (n, P).
+    def write(self, start: int, features: NDArray[np.float32]) -> None:
+        """Write rows (n, P) from row `start` on, which must not leave a gap.
+
+        Rows may be written again: two extractions of one slide write the same.
 
         Raises
         ------
         StoreError
             If they do not fit.
         """
-        start, (total, width) = self.done, self.shape
+        done, (total, width) = self.done, self.shape
         stop = start + len(features)
-        if features.shape[1:] != (width,) or stop > total:
+        if features.shape[1:] != (width,) or stop > total or start > done:
             raise StoreError(
                 f"rows {start} to {stop} of width {features.shape[1:]} do not fit into "
-                f"stored features of {total} x {width}; delete the entry to start anew"
+                f"stored features of {total} x {width} of which {done} rows are there; "
+                "delete the entry to start anew"
             )
         self._features[start:stop] = features
-        self._group.attrs["done"] = stop
+        self._group.attrs["done"] = max(done, stop)
 
 
 class FeatureStore:

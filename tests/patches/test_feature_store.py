@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 
 from napari_gimp.errors import StoreError
 from napari_gimp.geometry import Grid
-from napari_gimp.patches.grid import PatchGrid
+from napari_gimp.patches.extract import extract, extract_all
+from napari_gimp.patches.grid import PatchGrid, lay_patches
 from napari_gimp.patches.store import FeatureKey, FeatureStore
+from napari_gimp.patches.tissue import Tissue
 
 KEY = FeatureKey("slide", "encoder", (0.5, 0.5), 1.0, 128.0, 128.0, "layout")
 
@@ -27,7 +30,7 @@ def test_features_come_back_bit_for_bit(tmp_path) -> None:
     store = FeatureStore(tmp_path)
     stored = store.open_or_create(KEY, patches_of(600), 5)
     for start in range(0, 600, 64):
-        stored.append(features[start : start + 64])
+        stored.write(start, features[start : start + 64])
 
     again = FeatureStore(tmp_path).open(KEY)
 
@@ -37,7 +40,7 @@ def test_features_come_back_bit_for_bit(tmp_path) -> None:
 
 def test_an_incomplete_entry_is_opened_but_not_had(tmp_path) -> None:
     store = FeatureStore(tmp_path)
-    store.open_or_create(KEY, patches_of(10), 3).append(np.ones((4, 3), "f4"))
+    store.open_or_create(KEY, patches_of(10), 3).write(0, np.ones((4, 3), "f4"))
 
     assert not store.has(KEY)
     assert store.open(KEY).done == 4
@@ -76,9 +79,11 @@ def test_rows_that_do_not_fit_are_refused(tmp_path) -> None:
     stored = FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
 
     with pytest.raises(StoreError, match="do not fit"):
-        stored.append(np.ones((4, 2), "f4"))
+        stored.write(0, np.ones((4, 2), "f4"))
     with pytest.raises(StoreError, match="do not fit"):
-        stored.append(np.ones((1, 5), "f4"))
+        stored.write(0, np.ones((1, 5), "f4"))
+    with pytest.raises(StoreError, match="do not fit"):
+        stored.write(1, np.ones((1, 2), "f4"))
 
 
 def test_absent_and_damaged_entries_say_what_to_do(tmp_path) -> None:
@@ -106,3 +111,27 @@ def test_nothing_half_made_is_left_in_the_folder(tmp_path) -> None:
     FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
 
     assert [p.name for p in tmp_path.iterdir()] == [f"{KEY.digest}.zarr"]
+
+
+def test_two_extractions_of_one_slide_do_not_disturb_each_other(
+    noise_slide, encoder, tmp_path
+) -> None:
+    store, count = FeatureStore(tmp_path), 320
+    patches = lay_all(noise_slide)
+    assert len(patches) == count
+    steps = [
+        extract(noise_slide, patches, encoder, store=store, batch_size=size)
+        for size in (24, 32)
+    ]
+
+    for _ in zip_longest(*steps):
+        pass
+
+    key = FeatureKey.of(noise_slide, patches, encoder)
+    expected = extract_all(noise_slide, patches, encoder)
+    np.testing.assert_array_equal(store.open(key).read(), expected)
+
+
+def lay_all(slide) -> PatchGrid:
+    mask = np.ones((32, 40), bool)
+    return lay_patches(Tissue(mask, Grid(mask.shape, (8.0, 8.0))), patch_um=16.0)
