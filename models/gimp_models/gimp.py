@@ -360,9 +360,9 @@ def choices(config: GimpConfig) -> tuple[str, ...]:
         f"Feed-forward width {config.feedforward} times the model's, "
         f"dropout {config.dropout:g}.",
         f"Fusion: concatenated class tokens; triplets on {config.projection} unit "
-        "dimensions, batch-hard.",
+        "dimensions.",
         "Absent genes: the training cohort's mean gene token.",
-        "Fine-tuning: the heads of one modality alone are trained beside the pair's.",
+        "Heads of one modality alone are trained beside the pair's, detached.",
     )
 
 

@@ -97,6 +97,19 @@ class GimpPretrain(nn.Module):
         self.margin = margin
         self.triplets = triplets
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What the paper leaves open about this stage, for the checkpoint's card."""
+        known = {
+            "labels": "batch-hard by class label inside the training fold",
+            "pairs": "label-free: second view of the patient (another window, "
+            f"{_PAIR_GENE_DROPOUT:g} of the genes dropped) against mismatched pairs",
+        }
+        return (
+            f"Triplets: {known[self.triplets]}, margin {self.margin:g}.",
+            f"Pre-training loss: patches + {self.lambda_triplet:g} x triplets.",
+        )
+
     def forward(self, batch: Batch, generator: torch.Generator) -> LossParts:
         """Measure the loss on one batch.
 
@@ -177,6 +190,19 @@ class GimpFinetune(nn.Module):
         self.lambda_patches = lambda_patches
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What the paper leaves open about this stage, for the checkpoint's card."""
+        weights = "equal" if self.class_weights is None else "given"
+        told = [
+            f"Fine-tuning: cross-entropy, {weights} class weights, at most "
+            f"{self.max_patches} random patches of a slide per step.",
+        ]
+        if self.lambda_patches:
+            kept = f"{self.lambda_patches:g} x masked patch loss"
+            told.append(f"Fine-tuning keeps {kept}, for true reconstruction maps.")
+        return tuple(told)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> LossParts:
         """Measure the loss on one batch.

@@ -171,3 +171,14 @@ def test_encoders_learn_at_a_tenth_of_the_heads_rate(make_model):
 def test_unknown_triplets_are_refused(make_model):
     with pytest.raises(ConfigError, match="labels or pairs"):
         GimpPretrain(make_model(), triplets="all")
+
+
+def test_choices_tell_how_a_stage_was_trained(make_model):
+    model = make_model()
+    pretrain = GimpPretrain(model, lambda_triplet=0.5, triplets="pairs")
+    assert "label-free" in pretrain.choices[0]
+    assert "0.5 x triplets" in pretrain.choices[1]
+    assert len(GimpFinetune(model).choices) == 1
+    kept = GimpFinetune(model, max_patches=77, lambda_patches=0.25).choices
+    assert "77 random patches" in kept[0]
+    assert "0.25 x masked patch" in kept[1]
