@@ -71,7 +71,7 @@ def make_cohort(
     """
     people = draw_patients(patients, seed)
     return write_cohort(
-        Path(out),
+        Path(out).resolve(),
         people,
         seed,
         side_px=side_px,

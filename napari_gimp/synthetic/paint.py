@@ -115,7 +115,7 @@ class Painter:
 
         first, count = window.pad, window.side_px // CELL_PX
         box = (first, first, first + count, first + count)
-        image = Image.fromarray(cells, mode="F")
+        image = Image.fromarray(cells)
         size = (window.side_px, window.side_px)
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
 
