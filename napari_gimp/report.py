@@ -14,6 +14,7 @@ from napari_gimp import plots
 from napari_gimp.errors import ResultError
 from napari_gimp.explain.maps import PatchMap
 from napari_gimp.explain.result import Overview, ReconstructionExample, Result
+from napari_gimp.geometry import YX
 
 TEMPLATE = "report.html.j2"
 STAGES = {
@@ -77,6 +78,7 @@ def contents(result: Result) -> dict[str, Any]:
         "share": _share(result),
         "pictures": _pictures(result),
         "genes": None if result.genes is None else _gene_section(result),
+        "hot": _hot(result),
         "examples": [_example(result, e) for e in result.examples],
         "slide_rows": _slide_rows(result),
         "model_rows": _model_rows(result),
@@ -172,6 +174,27 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
+def _hot(result: Result) -> dict[str, list[dict[str, str]]]:
+    """Return the patches that moved the prediction most, by side."""
+    sides: dict[str, list[dict[str, str]]] = {"for": [], "against": []}
+    for hot in result.hot:
+        side = sides["for" if hot.contribution > 0 else "against"]
+        side.append(
+            {
+                "uri": _thumbnail(hot.pixels),
+                "value": f"{hot.contribution:+.2g}",
+                "where": _where(hot.center_um),
+            }
+        )
+    sides["against"].reverse()
+    return {side: patches for side, patches in sides.items() if patches}
+
+
+def _where(center_um: YX) -> str:
+    y, x = center_um
+    return f"x {x / 1000:.2f}, y {y / 1000:.2f} mm"
+
+
 def _gene_section(result: Result) -> dict[str, Any]:
     genes = result.genes
     assert genes is not None
@@ -193,7 +216,7 @@ def _example(result: Result, example: ReconstructionExample) -> dict[str, Any]:
         "masked": _thumbnail(example.masked),
         "retrieved": _thumbnail(example.retrieved),
         "decoded": _thumbnail(example.decoded),
-        "where": f"x {x / 1000:.2f}, y {y / 1000:.2f} mm",
+        "where": _where(example.center_um),
         "away": plots.length_text(float(round(np.hypot(ry - y, rx - x), -1))),
         "error": f"{example.error:.2f}",
         "percentile": f"percentile {example.percentile:.0f}",

@@ -282,6 +282,7 @@ class _Analysis:
         gallery, origin = pictures.gallery(
             self.model, decoder, self.source, self.patches, self.bag, self.hidden
         )
+        table = self._table()
         return Result(
             slide=self.setting.request.slide,
             sample=self.setting.sample,
@@ -297,7 +298,10 @@ class _Analysis:
             share=self.answer.share,
             maps=self.maps,
             genes=self.genes,
-            patches=self._table(),
+            patches=table,
+            hot=pictures.hot_patches(
+                self.source, self.patches, table.columns["contribution"]
+            ),
             examples=gallery,
             decoder=origin,
             warnings=self._warnings(),

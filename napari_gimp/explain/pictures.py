@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from napari_gimp.explain.maps import Floats, percentile_ranks
 from napari_gimp.explain.reconstruction import Hidden
-from napari_gimp.explain.result import Image, Overview, ReconstructionExample
+from napari_gimp.explain.result import (
+    HotPatch,
+    Image,
+    Overview,
+    ReconstructionExample,
+)
 from napari_gimp.geometry import YX
 
 if TYPE_CHECKING:
@@ -37,6 +42,8 @@ SEEN = 0.25
 """Least part of the patches in view that was visible, else the view widens."""
 AROUND_PX = 200
 """Side of the surroundings as shown, px."""
+HOT = 5
+"""Patches shown that speak most for, and most against, the class."""
 RANKS = (2, 35, 65, 90, 97, 100)
 """Percentiles of the error from which examples are taken."""
 GREY = 150
@@ -70,6 +77,30 @@ def gallery(
     decode, origin = pick_decoder(decoder, source, patches, bag.features)
     target = reconstruction_target(model, bag.features).cpu().numpy()
     return examples(source, patches, hidden, target, decode), origin
+
+
+def hot_patches(
+    source: SlideSource, patches: PatchGrid, contribution: Floats, k: int = HOT
+) -> tuple[HotPatch, ...]:
+    """Return up to k patches most for and k most against, from for to against.
+
+    Parameters
+    ----------
+    contribution
+        (N,) logit.
+    """
+    order = np.argsort(-contribution, kind="stable")
+    most_for = [row for row in order[:k] if contribution[row] > 0]
+    against = [row for row in order[-k:] if contribution[row] < 0]
+    return tuple(
+        HotPatch(
+            int(row),
+            (float(patches.coords_um[row, 0]), float(patches.coords_um[row, 1])),
+            float(contribution[row]),
+            _picture(source, patches, int(row)),
+        )
+        for row in [*most_for, *against]
+    )
 
 
 def pick(error: Floats, ranks: tuple[int, ...] = RANKS) -> list[int]:

@@ -151,6 +151,28 @@ class ReconstructionExample:
     decoded: Image
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HotPatch:
+    """A patch that moved the prediction much.
+
+    Parameters
+    ----------
+    patch
+        Row of the patch in the `PatchTable`.
+    center_um
+        Centre (y, x), slide um.
+    contribution
+        Logit; above 0 for the class, below 0 against it.
+    pixels
+        (h, w, 3) uint8.
+    """
+
+    patch: int
+    center_um: YX
+    contribution: float
+    pixels: Image
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
     """What a checkpoint's card says, for display."""
@@ -216,6 +238,8 @@ class Result:
         Gene attribution; None for "slide only".
     patches
         The patches with features and values.
+    hot
+        Patches with the largest contributions, from most for to most against.
     examples
         Patches with their reconstruction.
     decoder
@@ -247,6 +271,7 @@ class Result:
     maps: Mapping[str, PatchMap]
     genes: GeneAttribution | None
     patches: PatchTable
+    hot: tuple[HotPatch, ...]
     examples: tuple[ReconstructionExample, ...]
     decoder: str
     warnings: tuple[str, ...]

@@ -123,3 +123,26 @@ def test_without_a_decoder_a_ridge_fit_shows_dark_patches_dark(
     darkest = patches.coords_um[int(brightness.argmin())]
     assert darkest.tolist() == pytest.approx(planted_um)
     assert "this slide" in origin
+
+
+def test_hot_patches_run_from_most_for_to_most_against(
+    painted: Any, patches: PatchGrid
+) -> None:
+    contribution = np.linspace(-1, 2, len(patches)).astype(np.float32)
+
+    hot = pictures.hot_patches(painted, patches, contribution, k=2)
+
+    last = len(patches) - 1
+    assert [h.patch for h in hot] == [last, last - 1, 1, 0]
+    assert hot[0].center_um == tuple(patches.coords_um[last].tolist())
+
+
+def test_a_slide_with_nothing_against_shows_nothing_against(
+    painted: Any, patches: PatchGrid
+) -> None:
+    contribution = np.ones(len(patches), np.float32)
+
+    hot = pictures.hot_patches(painted, patches, contribution, k=3)
+
+    assert len(hot) == 3
+    assert all(h.contribution > 0 for h in hot)

@@ -66,6 +66,8 @@ def test_slide_maps_genes_and_examples_all_have_their_pictures(
     assert len(page.images["Genes with the largest attributions"]) == 1
     for kind in ("real patch", "retrieved patch", "decoded prediction"):
         assert len(page.images[kind]) == count
+    shown = [page.images.get(f"patch {s} the class", []) for s in ("for", "against")]
+    assert sum(map(len, shown)) == len(result.hot) > 0
     assert len(page.images["surroundings with hidden patches"]) == count
 
 

@@ -110,6 +110,7 @@ def result(planted: PatchMap, genes: GeneAttribution) -> Result:
             np.zeros((len(index), 4), np.float32),
             {},
         ),
+        hot=(),
         examples=(),
         decoder="none",
         warnings=("Only 2 of 3 genes are there.",),
