@@ -188,19 +188,8 @@ def _absent(sample: str, samples: Sequence[str]) -> str:
 
 def _read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
     """Return the names of the columns as written, and the rows below them."""
-    import pandas as pd
-
     try:
-        with _open(path) as file:
-            first = file.readline()
-            mark = max("\t,;", key=first.count)
-            header = [
-                cell.strip().strip('"') for cell in first.rstrip("\r\n").split(mark)
-            ]
-            decimal = "," if mark == ";" else "."
-            frame = pd.read_csv(
-                file, sep=mark, header=None, low_memory=False, decimal=decimal
-            )
+        header, frame = _parse(path)
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise GeneError(
             f"{path} cannot be read as a gene table ({error}); give a csv or tsv file "
@@ -214,6 +203,20 @@ def _read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
             "export the table again"
         )
     return header, frame
+
+
+def _parse(path: Path) -> tuple[list[str], pd.DataFrame]:
+    """Read the first line by hand: pandas would rename columns that come twice."""
+    import pandas as pd
+
+    with _open(path) as file:
+        first = file.readline().rstrip("\r\n")
+        mark = max("\t,;", key=first.count)
+        decimal = "," if mark == ";" else "."
+        frame = pd.read_csv(
+            file, sep=mark, header=None, low_memory=False, decimal=decimal
+        )
+    return [cell.strip().strip('"') for cell in first.split(mark)], frame
 
 
 def _open(path: Path) -> IO[str]:

@@ -7,11 +7,13 @@ import pytest
 
 from napari_gimp.errors import EncoderError, PatchError
 from napari_gimp.geometry import Grid
+from napari_gimp.patches.encoders import load_encoder
 from napari_gimp.patches.extract import band_rows, extract, extract_all
 from napari_gimp.patches.grid import PatchGrid, lay_patches
 from napari_gimp.patches.store import FeatureKey, FeatureStore
-from napari_gimp.patches.tissue import Tissue
+from napari_gimp.patches.tissue import Tissue, find_tissue
 from napari_gimp.slide.resample import read_at
+from napari_gimp.slide.source import open_slide
 
 
 def lay(slide, *, stride_um: float | None = None, holes: bool = True) -> PatchGrid:
@@ -190,3 +192,17 @@ def test_an_empty_lattice_and_an_empty_batch_are_refused(noise_slide, encoder) -
         extract_all(noise_slide, none, encoder)
     with pytest.raises(PatchError, match="batch_size"):
         extract_all(noise_slide, lay(noise_slide), encoder, batch_size=0)
+
+
+@pytest.mark.real_data
+def test_a_real_slide_is_encoded_as_its_patches_are_one_by_one(shared_data) -> None:
+    encoder = load_encoder()
+    with open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs") as slide:
+        patches = lay_patches(find_tissue(slide))
+
+        features = extract_all(slide, patches, encoder)
+
+        expected = one_by_one(slide, patches, encoder)
+    assert len(patches) > 20
+    assert np.isfinite(features).all()
+    np.testing.assert_allclose(features, expected, atol=0.02)
