@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from gimp_models.checkpoint import save
 from gimp_models.evidence import measure_reference
-from gimp_models.gimp import Gimp
+from gimp_models.gimp import Gimp, choices
 from gimp_models.objective import GimpFinetune, GimpPretrain
 
 from napari_gimp.errors import RunError
@@ -123,17 +123,27 @@ def _keep(
 ) -> None:
     """Write checkpoints/last, and checkpoints/best if the epoch is the best."""
     metrics = {"validation": dict(done.metrics), "epoch": done.epoch}
-    card = replace(prepared.card, metrics=metrics)
+    model = prepared.model
+    card = replace(prepared.card, metrics=metrics, choices=_settled(run, prepared))
     state = TrainingState(trainer.progress, _plain(run), prepared.bags.split)
 
     def fill(folder: Path) -> None:
-        save(folder, prepared.model, card, prepared.decoder)
+        save(folder, model, card, prepared.decoder)
         save_optimizer(trainer.optimizer, folder)
         state.write(folder)
 
     if done.better:
         replace_folder(run.folder.best, fill)
     replace_folder(run.folder.last, fill)
+
+
+def _settled(run: RunConfig, prepared: Prepared) -> tuple[str, ...]:
+    """List what the paper leaves open, as settled here and before."""
+    model = prepared.model
+    here = (*choices(model.config), *objective_of(run, model).choices)
+    before = [text for text in prepared.card.choices if text not in here]
+    prefix = "In pre-training: "
+    return (*here, *(f"{prefix}{text.removeprefix(prefix)}" for text in before))
 
 
 def _open_folder(folder: RunFolder, run: RunConfig, *, resume: bool) -> None:

@@ -199,5 +199,6 @@ def _card(
             "seed": plan.seed,
             "slides": seen_slides(bags, before),
         },
+        choices=start.card.choices if start else (),
         description=f"{run.model}, {run.size}, {run.stage}",
     )

@@ -158,6 +158,20 @@ def test_fine_tuning_starts_from_the_pretrained_weights_and_panel(
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in pair)
 
 
+def test_the_card_lists_the_choices_of_both_stages(drawn: Any, tmp_path: Path) -> None:
+    first = drawn.run(tmp_path / "first", plan={"epochs": 1})
+    train(first)
+    second = drawn.run(
+        tmp_path / "second", stage="finetune", start=first.out, plan={"epochs": 1}
+    )
+    train(second)
+    before, after = (load(run.folder.last).card.choices for run in (first, second))
+    assert any(text.startswith("Triplets: ") for text in before)
+    assert any(text.startswith("In pre-training: Triplets: ") for text in after)
+    assert any(text.startswith("Fine-tuning: ") for text in after)
+    assert len(set(after)) == len(after)
+
+
 def test_a_start_that_has_seen_test_patients_is_refused(
     drawn: Any, tmp_path: Path
 ) -> None:
