@@ -165,13 +165,13 @@ def _range(patch_map: PatchMap) -> str:
 
 
 def _picture(title: str, caption: str, figure: Any) -> dict[str, str]:
-    uri = data_uri(plots.png_bytes(figure, dpi=160))
+    uri = data_uri(plots.jpeg_bytes(figure, dpi=144), "jpeg")
     return {"title": title, "caption": caption, "uri": uri}
 
 
-def data_uri(png: bytes) -> str:
-    """Return a PNG file as text that an ``<img>`` shows."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_uri(file: bytes, kind: str) -> str:
+    """Return a picture file, "png" or "jpeg", as text that an ``<img>`` shows."""
+    return f"data:image/{kind};base64," + base64.b64encode(file).decode("ascii")
 
 
 def _hot(result: Result) -> dict[str, list[dict[str, str]]]:
@@ -200,7 +200,7 @@ def _gene_section(result: Result) -> dict[str, Any]:
     assert genes is not None
     figure = plots.gene_bars(genes, 20, width=7.6)
     return {
-        "uri": data_uri(plots.png_bytes(figure, dpi=160)),
+        "uri": data_uri(plots.png_bytes(figure, dpi=160), "png"),
         "gap": _gap(genes.gap),
         "present": int(genes.present.sum()),
         "total": len(genes.genes),
@@ -228,9 +228,9 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> str:
 
     from matplotlib.image import imsave
 
-    stream = BytesIO()
-    imsave(stream, np.ascontiguousarray(pixels), format="png")
-    return data_uri(stream.getvalue())
+    stream, photo = BytesIO(), np.ascontiguousarray(pixels)
+    imsave(stream, photo, format="jpeg", pil_kwargs=dict(plots.JPEG))
+    return data_uri(stream.getvalue(), "jpeg")
 
 
 def _slide_rows(result: Result) -> list[tuple[str, str]]:

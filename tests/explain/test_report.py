@@ -52,7 +52,9 @@ def quick(result: Result) -> Result:
 
 
 def pixels_of(uri: str) -> np.ndarray:
-    return imread(BytesIO(base64.b64decode(uri.partition("base64,")[2])))
+    head, _, encoded = uri.partition(";base64,")
+    kind = head.removeprefix("data:image/")
+    return imread(BytesIO(base64.b64decode(encoded)), format=kind)
 
 
 def test_slide_maps_genes_and_examples_all_have_their_pictures(
@@ -74,7 +76,6 @@ def test_slide_maps_genes_and_examples_all_have_their_pictures(
 def test_every_picture_decodes_and_shows_something(page: Page) -> None:
     for uris in page.images.values():
         for uri in uris:
-            assert uri.startswith("data:image/png;base64,")
             assert pixels_of(uri)[..., :3].std() > 0
 
 
