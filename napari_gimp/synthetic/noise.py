@@ -41,13 +41,6 @@ def uniform(seed: int, name: str, row: I64, col: I64) -> F32:
     return ((state >> np.uint64(40)).astype(np.float32)) / np.float32(2**24)
 
 
-def normal(seed: int, name: str, row: I64, col: I64) -> F32:
-    """Return standard normal numbers that belong to lattice places (Box-Muller)."""
-    radius = np.sqrt(-2 * np.log1p(-uniform(seed, name + "/r", row, col)))
-    angle = 2 * np.pi * uniform(seed, name + "/a", row, col)
-    return np.asarray(radius * np.cos(angle), np.float32)
-
-
 def _unsigned(index: I64) -> NDArray[np.uint64]:
     return np.asarray(index, np.int64).astype(np.uint64)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_gimp.synthetic.noise import Noise, normal, periodic, uniform
+from napari_gimp.synthetic.noise import Noise, periodic, uniform
 from napari_gimp.synthetic.shapes import ellipse_of, ellipses, nearest_two
 
 PLACES = st.integers(-(10**6), 10**6)
@@ -26,16 +26,14 @@ def test_a_place_has_the_same_number_alone_and_in_a_crowd(
     assert len(np.unique(crowd)) > 20
 
 
-def test_numbers_of_places_are_uniform_and_normal_and_unrelated() -> None:
+def test_numbers_of_places_are_uniform_and_unrelated() -> None:
     rows, cols = np.meshgrid(np.arange(-150, 150), np.arange(300), indexing="ij")
     flat = uniform(3, "a", rows, cols)
-    bell = normal(3, "a", rows, cols)
     assert 0 <= flat.min() < 0.001
     assert 0.999 < flat.max() < 1
     np.testing.assert_allclose(np.histogram(flat, 10, (0, 1))[0] / flat.size, 0.1, 0.05)
-    np.testing.assert_allclose((bell.mean(), bell.std()), (0, 1), atol=0.02)
-    for shift in (flat[1:] - 0, uniform(3, "b", rows, cols)[1:]):
-        assert abs(np.corrcoef(flat[:-1].ravel(), shift.ravel())[0, 1]) < 0.02
+    for other in (flat[1:], uniform(3, "b", rows, cols)[1:]):
+        assert abs(np.corrcoef(flat[:-1].ravel(), other.ravel())[0, 1]) < 0.02
 
 
 def test_noise_does_not_depend_on_what_else_is_asked() -> None:

@@ -120,7 +120,7 @@ def test_other_seeds_give_other_slides(tmp_path: Path) -> None:
     assert one.read_bytes() != two.read_bytes()
 
 
-@pytest.mark.parametrize("mpp", [0.5, 0.25])
+@pytest.mark.parametrize("mpp", [0.5, pytest.param(0.25, marks=pytest.mark.slow)])
 def test_openslide_reads_levels_and_resolution(tmp_path: Path, mpp: float) -> None:
     import openslide
 
