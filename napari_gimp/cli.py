@@ -322,6 +322,7 @@ class _Bar:
         from tqdm import tqdm
 
         self._bar = tqdm(desc=text, disable=None, file=sys.stderr, leave=False)
+        self._text = text  # a silent bar keeps none
 
     def __enter__(self) -> _Bar:
         return self
@@ -331,7 +332,8 @@ class _Bar:
 
     def to(self, done: int, total: int, text: str | None = None) -> None:
         """Show `done` of `total`; a new text begins a new stage."""
-        if text and text != self._bar.desc:
+        if text and text != self._text:
+            self._text = text
             self._bar.reset(total)
             self._bar.set_description_str(text, refresh=False)
         self._bar.total = total
