@@ -11,6 +11,11 @@ from napari_gimp.slide.flat import FlatSource
 from napari_gimp.slide.openslide import OpenSlideSource
 from napari_gimp.slide.resolution import from_user
 from napari_gimp.slide.tiff import TiffSource
+from napari_gimp.slide.tiff_tags import (
+    NoReaderError,
+    OpenSlideOnlyError,
+    PictureOnlyError,
+)
 from napari_gimp.slide.tiled import TiledSource
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -51,20 +56,23 @@ def _readers(head: bytes) -> tuple[Reader, ...]:
 
 
 def _first_that_reads(path: Path, readers: tuple[Reader, ...]) -> TiledSource:
-    reasons: list[str] = []
+    errors: list[SlideError] = []
     for reader in readers:
         try:
             return reader(path)
+        except NoReaderError:
+            raise
         except SlideError as error:
-            reasons.append(str(error))
-    raise SlideError(_no_reader(path, reasons))
-
-
-def _no_reader(path: Path, reasons: list[str]) -> str:
-    """Return one sentence; a TIFF's own reason tells most, others say "unknown"."""
-    if len(reasons) == 3:
-        return f"{path.name} cannot be read as a slide: {reasons[0].rstrip('.')}."
-    return (
+            errors.append(error)
+    if readers[0] is TiffSource:
+        raise _most_telling(errors)
+    raise SlideError(
         f"{path.name} is not a slide: give an SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN or "
         "another file that OpenSlide reads, or a PNG or JPEG picture."
     )
+
+
+def _most_telling(errors: list[SlideError]) -> SlideError:
+    """Return the error of the reader that a TIFF belongs to, in the order tried."""
+    owner = {OpenSlideOnlyError: 1, PictureOnlyError: 2}.get(type(errors[0]), 0)
+    return SlideError(str(errors[owner]))

@@ -131,18 +131,27 @@ class TiffSource(TiledSource):
         return plane.decode(stored, index)
 
     def _probe(self) -> None:
-        """Decode one tile of every level, so that a foreign codec shows at once."""
-        for number, (spec, plan) in enumerate(
-            zip(self.levels, self._plans, strict=True)
-        ):
-            rows = -(-spec.shape[0] // spec.tile[0])
-            tile = self.decode_tile(number, rows // 2, plan.columns // 2)
-            if tile.dtype != self.dtype or tile.shape[2] != self.channels:
-                raise SlideError(
-                    f"{self.path.name}: tiles of level {number} decode to "
-                    f"{tile.shape[2]} x {tile.dtype}, the file says "
-                    f"{self.channels} x {self.dtype}."
-                )
+        """Decode tiles until one can be, so that a foreign codec shows at once.
+
+        A slide with some damaged tiles is still worth opening.
+        """
+        errors = []
+        for number in reversed(range(len(self.levels))):
+            rows, cols = self.levels[number].shape
+            tile = self.levels[number].tile
+            place = rows // 2 // tile[0], cols // 2 // tile[1]
+            try:
+                return self._check_kind(self.decode_tile(number, *place))
+            except SlideError as error:
+                errors.append(error)
+        raise errors[-1]
+
+    def _check_kind(self, tile: Pixels) -> None:
+        if tile.dtype != self.dtype or tile.shape[2] != self.channels:
+            raise SlideError(
+                f"{self.path.name} has tiles of {tile.shape[2]} x {tile.dtype}, but "
+                f"states {self.channels} x {self.dtype}."
+            )
 
 
 class _Bytes:

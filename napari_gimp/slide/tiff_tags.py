@@ -19,6 +19,18 @@ OPENSLIDE_ONLY = ("ndpi", "philips", "bif", "scn")
 """Vendors whose levels need corrections that OpenSlide makes."""
 
 
+class NoReaderError(SlideError):
+    """The content is none that a slide has, so no other reader is to be tried."""
+
+
+class OpenSlideOnlyError(SlideError):
+    """The TIFF is for OpenSlide: what that reader says of it counts."""
+
+
+class PictureOnlyError(SlideError):
+    """The TIFF is a plain picture: what the picture reader says of it counts."""
+
+
 def main_levels(tiff: Any, name: str) -> list[list[Any]]:
     """Return the pages of every level, finest first: one page, or one per channel.
 
@@ -29,22 +41,31 @@ def main_levels(tiff: Any, name: str) -> list[list[Any]]:
     """
     for vendor in OPENSLIDE_ONLY:
         if getattr(tiff, f"is_{vendor}"):
-            raise SlideError(f"{name} is a {vendor} file, which OpenSlide reads.")
+            raise OpenSlideOnlyError(
+                f"{name} is a {vendor} file, which OpenSlide reads."
+            )
     if not tiff.series or not tiff.pages:
         raise SlideError(f"{name} is a TIFF without images.")
-    levels = _stored_levels(tiff)
+    series = _main_series(tiff)
+    planar = series.axes in ("CYX", "SYX")
+    if not planar and len(series.levels[0].pages) > 1:
+        raise NoReaderError(
+            f"{name} is a stack of {len(series.levels[0].pages)} images (axes "
+            f"{series.axes}); a slide has one, or one for each channel (CYX)."
+        )
+    levels = _stored_levels(tiff, series, planar=planar)
     _check(levels[0][0], name)
     return levels
 
 
-def _stored_levels(tiff: Any) -> list[list[Any]]:
+def _main_series(tiff: Any) -> Any:
+    """Return the series of the slide: the first, in OME-TIFF the largest."""
+    series = tiff.series
+    return max(series, key=lambda s: s.levels[0].size) if tiff.is_ome else series[0]
+
+
+def _stored_levels(tiff: Any, series: Any, *, planar: bool) -> list[list[Any]]:
     """Return tifffile's levels; where it sees one, look for unmarked pages."""
-    series = (
-        max(tiff.series, key=lambda s: s.levels[0].size)
-        if tiff.is_ome
-        else (tiff.series[0])
-    )
-    planar = series.axes in ("CYX", "SYX")
     levels = [
         [page.aspage() for page in (level.pages if planar else level.pages[:1])]
         for level in series.levels
@@ -81,9 +102,9 @@ def _is_copy(finest: Any, page: Any) -> bool:
 
 def _check(page: Any, name: str) -> None:
     if not page.is_tiled:
-        raise SlideError(f"{name} is a TIFF in strips, not in tiles.")
+        raise PictureOnlyError(f"{name} is a TIFF in strips, not in tiles.")
     if page.imagedepth > 1:
-        raise SlideError(f"{name} holds a volume of {page.imagedepth} planes.")
+        raise NoReaderError(f"{name} holds a volume of {page.imagedepth} planes.")
     if page.photometric not in PHOTOMETRIC:
         raise SlideError(
             f"{name} stores colours as {page.photometric!r}; RGB, YCbCr and grey are "

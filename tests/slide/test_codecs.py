@@ -146,6 +146,26 @@ def test_levels_that_are_not_marked_as_reduced_are_found(tmp_path, texture):
         assert [level.downsample[0] for level in slide.levels] == [1, 2, 4]
 
 
+def test_channels_in_pages_of_their_own_are_read_together(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    pixels = np.arange(4 * 200 * 300, dtype=np.uint16).reshape(4, 200, 300)
+    options = {"tile": (64, 64), "photometric": "minisblack"}
+    tifffile.imwrite(path, pixels, ome=True, metadata={"axes": "CYX"}, **options)
+    with open_slide(path) as slide:
+        assert (slide.channels, slide.dtype) == (4, np.uint16)
+        region = slide.read_region(0, -1, 50, 100, 100)
+    np.testing.assert_array_equal(region[1:], np.moveaxis(pixels[:, :99, 50:150], 0, 2))
+    assert (region[0] == 0).all()
+
+
+def test_a_stack_of_unknown_images_is_refused_not_shown_in_part(tmp_path):
+    path = tmp_path / "a.tif"
+    pixels = np.zeros((4, 200, 300), np.uint16)
+    tifffile.imwrite(path, pixels, tile=(64, 64), photometric="minisblack")
+    with pytest.raises(SlideError, match=r"a stack of 4 images \(axes QYX\)"):
+        open_slide(path)
+
+
 def test_ome_tiff_with_sub_levels_is_read_with_its_um(tmp_path, texture):
     path = tmp_path / "a.ome.tif"
     with tifffile.TiffWriter(path, ome=True) as tiff:
@@ -161,17 +181,29 @@ def test_ome_tiff_with_sub_levels_is_read_with_its_um(tmp_path, texture):
     np.testing.assert_array_equal(region, texture[::2, ::2])
 
 
-def test_a_damaged_tile_is_named_and_the_others_still_read(write, texture):
-    path = write([texture], compression="deflate")
+def spoil(path, page: int, tile: int) -> None:
+    """Overwrite the stored bytes of one tile."""
     with tifffile.TiffFile(path) as tiff:
-        offset, count = (
-            v[0] for v in (tiff.pages[0].dataoffsets, tiff.pages[0].databytecounts)
-        )
+        offset = tiff.pages[page].dataoffsets[tile]
+        count = tiff.pages[page].databytecounts[tile]
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff" * count)
+
+
+def test_a_damaged_tile_is_named_and_the_others_still_read(write, texture):
+    path = write([texture], compression="deflate")
+    spoil(path, 0, 0)
     with open_slide(path) as slide:
         with pytest.raises(SlideError, match="tile row 0, column 0 of level 0"):
             slide.read_region(0, 0, 0, 10, 10)
         good = slide.read_region(0, 128, 128, 100, 100)
     np.testing.assert_array_equal(good, texture[128:228, 128:228])
+
+
+def test_a_slide_whose_coarse_level_is_damaged_still_opens(write, texture):
+    path = write([texture, texture[::8, ::8]], compression="deflate")
+    spoil(path, 1, 0)
+    with open_slide(path) as slide:
+        assert slide.reader == "tifffile"
+        np.testing.assert_array_equal(slide.read_region(0, 0, 0, 700, 900), texture)

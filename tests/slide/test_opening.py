@@ -55,7 +55,13 @@ def test_a_folder_says_so(tmp_path):
 def test_a_tiff_cut_short_says_so(write, texture):
     path = write([texture], compression="deflate")
     path.write_bytes(path.read_bytes()[:3000])
-    assert "cannot be read as a slide" in one_sentence(path)
+    assert "a.tif is damaged: tile row" in one_sentence(path)
+
+
+def test_a_tiff_in_strips_of_16_bits_says_what_is_wrong_with_it(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.full((50, 60), 3000, np.uint16))
+    assert "pixels of kind I;16" in one_sentence(path)
 
 
 @pytest.mark.real_data

@@ -96,6 +96,17 @@ def test_the_virtual_level_is_the_mean_of_the_level_before(view, source):
         np.testing.assert_array_equal(view.exact(number, 0, 0, 300, 250), halve(finer))
 
 
+@pytest.mark.parametrize(
+    ("kind", "channels"), [("u1", 3), ("u1", 1), ("u2", 1), ("f4", 1)]
+)
+def test_halving_is_the_mean_of_four(kind, channels):
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (40, 60, channels)).astype(kind)
+    mean = pixels.astype(float).reshape(20, 2, 30, 2, channels).mean(axis=(1, 3))
+    expected = np.floor(mean + 0.5) if kind[0] == "u" else mean
+    np.testing.assert_array_equal(halve(pixels), expected.astype(kind))
+
+
 def test_slicing_never_decodes_on_the_calling_thread(planted, monkeypatch):
     threads = set()
     decode = TiffSource.decode_tile
