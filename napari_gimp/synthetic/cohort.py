@@ -22,13 +22,21 @@ from napari_gimp.geometry import Grid
 from napari_gimp.synthetic.expression import (
     CLASS_WEIGHTS,
     DECOYS,
+    GENE_SD,
+    MODULE_SD,
     TISSUE_WEIGHTS,
     Expression,
     plant,
 )
 from napari_gimp.synthetic.layout import TRUTH_UM, Layout, Tissue, truth_codes
 from napari_gimp.synthetic.noise import F32, stream
-from napari_gimp.synthetic.patient import CLASSES, SITES, Patient, draw_patient
+from napari_gimp.synthetic.patient import (
+    CLASS_DRIVE,
+    CLASSES,
+    SITES,
+    Patient,
+    draw_patient,
+)
 from napari_gimp.synthetic.slide import write_slide
 
 FORMAT = "napari-gimp synthetic cohort 1"
@@ -247,6 +255,8 @@ def _write_truth(
         "truth_um": TRUTH_UM,
         "codes": {t.name.lower(): int(t) for t in Tissue},
         "classes": list(CLASSES),
+        "class_drive": CLASS_DRIVE,
+        "noise_sd": {"module": MODULE_SD, "gene": GENE_SD, "drive": 1.0},
         "modules": {m: _module(m, expression) for m in expression.modules},
         "patients": {p.name: _person(p, shares[p.name]) for p in people},
     }

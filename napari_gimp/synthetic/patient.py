@@ -14,6 +14,8 @@ import numpy as np
 from napari_gimp.synthetic.noise import stream
 
 CLASSES = ("benign", "luminal-like", "basal-like")
+CLASS_DRIVE = {"benign": 0.0, "luminal-like": -1.0, "basal-like": 1.0}
+"""Mean of the drive, whose sd is 1: the best guess from it is right in 84 of 100."""
 SITES = ("north", "harbour", "valley")
 
 Vector = tuple[float, float, float]
@@ -94,8 +96,7 @@ class Patient:
 def draw_patient(name: str, seed: int, label: str, site: str) -> Patient:
     """Return the patient of that name: equal arguments, equal patient."""
     rng = np.random.default_rng([seed, stream(name), stream("patient")])
-    basal = {"luminal-like": -1.0, "basal-like": 1.0}.get(label, 0.0)
-    drive = float(basal + rng.standard_normal())
+    drive = float(CLASS_DRIVE[label] + rng.standard_normal())
     own = int(rng.integers(2**62))
     habit = _benign(rng) if label == "benign" else _tumour(rng, drive)
     stain = _stain(rng, site)

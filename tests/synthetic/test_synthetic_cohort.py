@@ -93,6 +93,7 @@ def test_truth_of_an_unknown_patient_is_refused(manifest: Path) -> None:
 def test_the_truth_file_agrees_with_the_mask(manifest: Path) -> None:
     truth = json.loads((manifest.parent / "truth.json").read_text())
     assert truth["codes"] == {t.name.lower(): int(t) for t in Tissue}
+    assert set(truth["class_drive"]) == set(truth["classes"]) == set(CLASSES)
     for name, person in truth["patients"].items():
         share = composition(read_truth(manifest.parent, name)[0])
         assert sum(share.values()) == pytest.approx(1)
