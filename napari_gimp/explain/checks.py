@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_gimp.errors import CheckpointError
+from napari_gimp.errors import CheckpointError, SlideError
 
 if TYPE_CHECKING:
     from gimp_models.checkpoint import Card
 
     from napari_gimp.genes.panel import Aligned
     from napari_gimp.patches.encoders import Encoder
-    from napari_gimp.slide.source import Resolution
+    from napari_gimp.slide.source import Resolution, SlideSource
 
 FEW_GENES = 0.8
 """Below this part of the panel the gene branch sees mostly averages."""
@@ -69,6 +69,23 @@ def check_finished(card: Card) -> None:
             f"The model tells {len(card.classes)} classes apart; a prediction needs at "
             "least two. Fine-tune it on a cohort with labels first."
         )
+
+
+def check_stain(source: SlideSource) -> None:
+    """Refuse a slide that cannot be bright-field colour.
+
+    Raises
+    ------
+    SlideError
+        If it has fewer than three channels or no 8-bit pixels.
+    """
+    if source.channels >= 3 and source.dtype == np.uint8:
+        return
+    raise SlideError(
+        f"The slide '{source.path.name}' has {source.channels} channels of "
+        f"{source.dtype}; models look at stained tissue in 8-bit RGB. Give the "
+        "bright-field (H&E) slide, not a fluorescence image."
+    )
 
 
 def _short(value: object) -> str:

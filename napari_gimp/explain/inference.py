@@ -149,6 +149,7 @@ class _Analysis:
         from napari_gimp.patches.tissue import find_tissue
 
         yield Progress(stage, 0, 1)
+        checks.check_stain(self.source)
         side = self.setting.encoder.patch_um
         self.patches = lay_patches(find_tissue(self.source), patch_um=side)
         yield Progress(stage, 1, 1)

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from gimp_models.checkpoint import Card, load, save
 
@@ -247,3 +248,13 @@ def test_after_two_halvings_it_says_what_did_not_fit(
 
     with pytest.raises(GimpError, match="not enough memory for 8 patches"):
         finish(Request(case.slide, case.model, batch_size=32))
+
+
+def test_a_fluorescence_image_is_refused_with_what_it_holds(
+    case: Any, tmp_path: Path
+) -> None:
+    grey = np.full((600, 600), 900, dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "dapi.tif", grey, tile=(256, 256))
+
+    with pytest.raises(SlideError, match="1 channels of uint16"):
+        finish(Request(tmp_path / "dapi.tif", case.model, mpp=0.5))
