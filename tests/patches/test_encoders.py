@@ -142,3 +142,7 @@ def test_folding_the_normalisations_changes_no_feature() -> None:
 def test_a_network_needs_a_depth_per_width() -> None:
     with pytest.raises(ValueError, match="one depth per width"):
         PatchNetConfig(widths=(8,), depths=(1, 1))
+
+
+def test_no_patch_gives_no_feature() -> None:
+    assert load_encoder()(patches(0)).shape == (0, 192)
