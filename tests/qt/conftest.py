@@ -32,16 +32,17 @@ from napari_gimp.geometry import Grid
 MPP = 0.5
 SIDE_PX = 1536
 CELL_UM = 64.0
+BLUE = (0, 0, 255)
 GRID = Grid((12, 12), (CELL_UM, CELL_UM))
 
 
 @pytest.fixture
 def make_slide(tmp_path: Path) -> Callable[..., Path]:
-    """Write a white tiled TIFF; a black square marks pixels 256 to 384."""
+    """Write a white tiled TIFF; a blue square marks pixels 256 to 384."""
 
     def make(name: str = "patient-7", mpp: float | None = MPP) -> Path:
         pixels = np.full((SIDE_PX, SIDE_PX, 3), 245, dtype=np.uint8)
-        pixels[256:384, 256:384] = 0
+        pixels[256:384, 256:384] = BLUE
         tags: dict[str, Any] = {}
         if mpp is not None:
             tags = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": 3}

@@ -98,6 +98,21 @@ def test_the_request_holds_what_was_chosen(
     assert request.mpp is None
 
 
+def test_no_sample_is_taken_where_none_fits_the_slide(
+    analyse: AnalyseDock, make_table: Make, deliver: Deliver
+) -> None:
+    analyse.genes.choose(make_table("TCGA-A1", "TCGA-B2"))
+    deliver(analyse.genes.reading)
+
+    assert analyse.genes.sample is None
+    assert "Choose the sample" in analyse.run.toolTip()
+
+    analyse.genes.samples.setCurrentText("TCGA-B2")
+
+    assert analyse.run.isEnabled()
+    assert analyse.request().sample == "TCGA-B2"
+
+
 def test_a_table_that_cannot_be_read_is_told_in_place_and_bars_the_run(
     analyse: AnalyseDock, tmp_path: Path, deliver: Deliver
 ) -> None:
