@@ -219,6 +219,7 @@ def test_a_slide_may_bring_its_resolution() -> None:
         SlideSpec.parse("a.jpg@20x")
 
 
+@pytest.mark.slow
 def test_the_probe_finds_colour_and_refuses_a_single_class(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, colour in (("pink", (220, 150, 190)), ("blue", (120, 120, 200))):
