@@ -8,9 +8,8 @@ for the rest, and `updated` tells when to slice again.
 from __future__ import annotations
 
 import logging
-import operator
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.display import display_levels
 from napari_gimp.slide.source import Pixels, SlideSource
 from napari_gimp.slide.tiles import decode_pool, tile_cache
+from napari_gimp.slide.view_level import ViewLevel
 
 REFRESH_S = 0.04
 """Tiles that arrive within this time are shown by one refresh."""
@@ -29,6 +29,8 @@ FIRST_PAINT_S = 0.3
 """Longest wait for the coarsest level when a slide is opened."""
 Place = tuple[int, int, int]
 """Level, row and column of a tile."""
+Rectangle = tuple[int, int, int, int]
+"""y0, x0, y1, x1 in pixels of a level."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,16 +56,24 @@ class SlideView:
         _check_displayable(source)
         self.source = source
         self.plan = display_levels(source.levels)
-        self.levels = [ViewLevel(self, number) for number in range(len(self.plan))]
+        self.levels = [self._level(number) for number in range(len(self.plan))]
         self.damaged: set[Place] = set()
         self._token = (source.fingerprint, source.reader, "view", id(self))
         self._lock = threading.Lock()
         self._due = False
-        self._closed = False
+        self._closed = threading.Event()
         self._coarsest: dict[tuple[int, int], Pixels] = {}
         self._complete = threading.Event()
         self._queue(list(self._tiles(len(self.plan) - 1)))
         self._complete.wait(FIRST_PAINT_S)
+
+    def _level(self, number: int) -> ViewLevel:
+        return ViewLevel(
+            shape=(*self.plan[number].shape, self.source.channels),
+            dtype=self.source.dtype,
+            paint=partial(self.paint, number),
+            exact=partial(self.exact, number),
+        )
 
     def paint(self, number: int, y: int, x: int, height: int, width: int) -> Pixels:
         """Return a region (h, w, C) of a level as good as it is now; never decodes.
@@ -84,15 +94,18 @@ class SlideView:
         return out
 
     def exact(self, number: int, y: int, x: int, height: int, width: int) -> Pixels:
-        """Return a region (h, w, C) of a level in true pixels; decodes here."""
-        out = self._blank(height, width)
-        for place in self._tiles(number, y, x, y + height, x + width):
-            _paste(out, self._tile(place), self._corner(place, y, x))
-        return out
+        """Return a region (h, w, C) of a level in true pixels; decodes here.
+
+        Raises
+        ------
+        SlideError
+            If a tile of a stored level is damaged; virtual levels are white there.
+        """
+        return self._joined(number, (y, x, y + height, x + width), self._tile)
 
     def close(self) -> None:
         """Stop decoding for this view; its levels then show only what is cached."""
-        self._closed = True
+        self._closed.set()
         decode_pool().withdraw(self._token)
         tile_cache().drop(self._token)
 
@@ -107,6 +120,16 @@ class SlideView:
             for col in range(max(x0, 0) // level.tile[1], -(-right // level.tile[1])):
                 yield number, row, col
 
+    def _joined(
+        self, number: int, box: Rectangle, tile_at: Callable[[Place], Pixels]
+    ) -> Pixels:
+        """Return a region (h, w, C) put together from tiles."""
+        y0, x0, y1, x1 = box
+        out = self._blank(y1 - y0, x1 - x0)
+        for place in self._tiles(number, *box):
+            _paste(out, tile_at(place), self._corner(place, y0, x0))
+        return out
+
     def _tile(self, place: Place) -> Pixels:
         """Return a tile in true pixels, decoding it where it is not cached."""
         number, row, col = place
@@ -119,13 +142,29 @@ class SlideView:
     def _halved(self, place: Place) -> Pixels:
         """Return a tile of a virtual level: 2x2 means of the level before."""
         number, _, _ = place
-        if self._closed:
+        if self._closed.is_set():
             raise SlideError(f"The view of {self.source.path.name} is closed.")
         y0, x0, y1, x1 = self._box(place)
-        finer = self.exact(number - 1, 2 * y0, 2 * x0, 2 * (y1 - y0), 2 * (x1 - x0))
-        return halve(finer)
+        finer = 2 * y0, 2 * x0, 2 * y1, 2 * x1
+        return halve(self._joined(number - 1, finer, self._tile_or_white))
 
-    def _box(self, place: Place) -> tuple[int, int, int, int]:
+    def _tile_or_white(self, place: Place) -> Pixels:
+        """Return a tile in true pixels, white (and noted down) where damaged."""
+        try:
+            return self._tile(place)
+        except SlideError as error:
+            if self._closed.is_set():
+                raise
+            self._note(place, error)
+            y0, x0, y1, x1 = self._box(place)
+            return self._blank(y1 - y0, x1 - x0)
+
+    def _note(self, place: Place, error: SlideError) -> None:
+        if place not in self.damaged:
+            _log.warning("%s", error)
+        self.damaged.add(place)
+
+    def _box(self, place: Place) -> Rectangle:
         """Return y0, x0, y1, x1 of a tile in px of its level, cut at the slide."""
         number, row, col = place
         level = self.plan[number]
@@ -191,7 +230,7 @@ class SlideView:
 
     def _queue(self, places: list[Place]) -> None:
         """Ask for tiles; the pool works from the last to the first."""
-        if self._closed:
+        if self._closed.is_set():
             return
         for place in places:
             if place not in self.damaged:
@@ -200,13 +239,14 @@ class SlideView:
 
     def _work(self, place: Place) -> None:
         """Decode a tile on a thread of the pool."""
-        if self._closed:
+        if self._closed.is_set():
             return
         try:
             self._keep(place, self._tile(place))
         except SlideError as error:
-            self.damaged.add(place)
-            _log.warning("%s", error)
+            if self._closed.is_set():
+                return
+            self._note(place, error)
         self._announce()
 
     def _keep(self, place: Place, tile: Pixels) -> None:
@@ -231,41 +271,8 @@ class SlideView:
     def _emit(self) -> None:
         with self._lock:
             self._due = False
-        if not self._closed:
+        if not self._closed.is_set():
             self.updated.emit()
-
-
-class ViewLevel:
-    """One level of a `SlideView`, as napari wants an array: shape, dtype, slicing.
-
-    Slicing returns what is there now; `np.asarray` the true pixels.
-    """
-
-    def __init__(self, view: SlideView, number: int) -> None:
-        channels = (view.source.channels,) if view.source.channels > 1 else ()
-        self._view, self._number = view, number
-        self.shape = (*view.plan[number].shape, *channels)
-        self.dtype = view.source.dtype
-        self.ndim = len(self.shape)
-        self.size = int(np.prod(self.shape, dtype=np.int64))
-
-    def __getitem__(self, key: Any) -> Pixels:
-        rows, cols, rest = _split(key)
-        y0, y1, y_step = _span(rows, self.shape[0])
-        x0, x1, x_step = _span(cols, self.shape[1])
-        pixels = self._view.paint(self._number, y0, x0, y1 - y0, x1 - x0)
-        pixels = pixels if self.ndim == 3 else pixels[:, :, 0]
-        return np.asarray(pixels[(y_step, x_step, *rest)])
-
-    def __array__(
-        self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None
-    ) -> Pixels:
-        pixels = self._view.exact(self._number, 0, 0, *self.shape[:2])
-        pixels = pixels if self.ndim == 3 else pixels[:, :, 0]
-        return pixels if dtype is None else pixels.astype(dtype)
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
 
 
 def halve(pixels: Pixels) -> Pixels:
@@ -298,24 +305,3 @@ def _check_displayable(source: SlideSource) -> None:
             "8-bit RGB and single-channel slides are shown: open its channels with "
             "another reader."
         )
-
-
-def _split(key: Any) -> tuple[Any, Any, tuple[Any, ...]]:
-    """Return the parts of an index for rows, columns and what follows."""
-    parts = list(key) if isinstance(key, tuple) else [key]
-    parts = [slice(None) if part is Ellipsis else part for part in parts]
-    parts += [slice(None)] * (2 - len(parts))
-    return parts[0], parts[1], tuple(parts[2:])
-
-
-def _span(part: Any, side: int) -> tuple[int, int, Any]:
-    """Return start, stop and what is left to pick: a step, or 0 for a number."""
-    if isinstance(part, slice):
-        start, stop, step = part.indices(side)
-        if step < 1:
-            raise IndexError(f"a level is sliced with steps of at least 1, got {step}")
-        return start, max(start, stop), slice(None, None, step)
-    index = operator.index(part)
-    if not -side <= index < side:
-        raise IndexError(f"index {index} is outside a level of {side} px")
-    return index % side, index % side + 1, 0

@@ -166,22 +166,42 @@ def test_an_index_outside_a_level_is_an_error(view):
         view.levels[0][10**6]
 
 
-def test_a_damaged_tile_is_counted_and_not_asked_for_again(write, texture):
+@pytest.fixture
+def spoiled(write, texture) -> Iterator[SlideSource]:
+    """A slide of one level whose first tile is damaged."""
     import tifffile
 
-    path = write([texture.repeat(2, 0).repeat(2, 1)], compression="deflate")
+    path = write([texture.repeat(3, 0).repeat(3, 1)], compression="deflate")
     with tifffile.TiffFile(path) as tiff:
         offset = tiff.pages[0].dataoffsets[0]
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff" * 64)
     with open_slide(path) as slide:
-        view = SlideView(slide)
-        until(
-            view, lambda: (_ := view.levels[0][:64, :64]) is None or bool(view.damaged)
-        )
-        assert (0, 0, 0) in view.damaged or (1, 0, 0) in view.damaged
-        view.close()
+        yield slide
+
+
+def test_a_damaged_tile_is_noted_and_not_asked_for_again(spoiled):
+    from napari_gimp.slide.tiles import decode_pool
+
+    view = SlideView(spoiled)
+    until(view, lambda: view.levels[0][:64, :64] is not None and bool(view.damaged))
+    assert view.damaged == {(0, 0, 0)}
+    decode_pool().withdraw(view._token)
+    view.levels[0][:64, :64]
+    assert (view._token, 0, 0, 0) not in decode_pool()._stack
+    view.close()
+
+
+def test_a_damaged_tile_leaves_a_white_hole_of_its_size_in_virtual_levels(spoiled):
+    view = SlideView(spoiled)
+    tile, halved = 128, view.exact(1, 0, 0, 200, 200)
+    assert (halved[: tile // 2, : tile // 2] == 255).all()
+    finer = spoiled.read_region(0, tile, tile, 400 - tile, 400 - tile)
+    np.testing.assert_array_equal(halved[tile // 2 :, tile // 2 :], halve(finer))
+    with pytest.raises(SlideError, match="is damaged"):
+        view.exact(0, 0, 0, 10, 10)
+    view.close()
 
 
 def test_a_closed_view_queues_nothing(view):
