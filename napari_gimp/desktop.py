@@ -1,7 +1,6 @@
 """Open napari with a slide and our docks, as `view` and `demo` do.
 
-The docks are found through the plugin manifest, so that nothing but `_qt` itself
-imports a widget.
+The docks are imported when they are opened, so that this module needs no Qt.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import Any
 from napari_gimp.errors import GimpError
 
 PLUGIN = "napari-gimp"
-WORKSPACE = "GIMP workspace"
 
 
 def open_desktop(
@@ -41,9 +39,10 @@ def open_desktop(
     import napari
 
     viewer = _viewer(napari)
+    from napari_gimp._qt.workspace import open_workspace  # needs a Qt binding
+
     viewer.open(slide, plugin=PLUGIN)
-    _, workspace = viewer.window.add_plugin_dock_widget(PLUGIN, WORKSPACE)
-    workspace.prepare(slide=slide, genes=genes, sample=sample, start=start)
+    open_workspace(viewer).prepare(genes=genes, sample=sample, start=start)
     napari.run()
 
 

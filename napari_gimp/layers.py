@@ -26,8 +26,11 @@ Values = NDArray[np.float32]
 
 STEPS = 101
 UNSIGNED_COLORMAPS = ("viridis", "cividis", "magma")
-SIGNED_COLORMAPS = ("PuOr_r", "RdBu_r", "PRGn")
 """Names known to matplotlib; all of them told apart with colour blindness."""
+TEAL_ORANGE = "teal-orange"
+SIGNED_COLORMAPS = (TEAL_ORANGE, "PuOr_r", "BrBG_r", "PRGn")
+"""First our own: haematoxylin is purple and eosin red, so neither may mean a value."""
+TEAL, ORANGE = (0.0, 0.50, 0.55), (0.90, 0.40, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,11 @@ class PickedPatch:
 
 
 def colormaps(patch_map: PatchMap) -> tuple[str, ...]:
-    """Return the colour-blind safe colour maps for a map, its own one first."""
-    others = SIGNED_COLORMAPS if patch_map.signed else UNSIGNED_COLORMAPS
+    """Return the colour-blind safe colour maps for a map, the default one first."""
+    if patch_map.signed:
+        return SIGNED_COLORMAPS
     own = patch_map.kind.colours
-    own = own if own in others else others[0]
-    return own, *(name for name in others if name != own)
+    return own, *(name for name in UNSIGNED_COLORMAPS if name != own)
 
 
 def shown_values(patch_map: PatchMap, scale: Scale) -> Values:
@@ -160,15 +163,25 @@ def colormap(patch_map: PatchMap, display: Display) -> Colormap:
     Signed maps fade to nothing at zero, so that the tissue shows where nothing
     speaks for or against.
     """
-    import matplotlib as mpl
     from napari.utils import Colormap
 
     choices = colormaps(patch_map)
     name = display.colormap if display.colormap in choices else choices[0]
-    colors = mpl.colormaps[name](np.linspace(0, 1, STEPS))
+    colors = _colors(name)
     if patch_map.signed:
         colors[:, 3] = np.clip(2 * np.abs(np.linspace(-1, 1, STEPS)), 0, 1)
     return Colormap(colors, name=f"gimp {name}", display_name=name)
+
+
+def _colors(name: str) -> NDArray[np.float64]:
+    """Return `STEPS` RGBA colours, 0 to 1, from low to high."""
+    import matplotlib as mpl
+
+    steps = np.linspace(0, 1, STEPS)
+    if name != TEAL_ORANGE:
+        return np.array(mpl.colormaps[name](steps))
+    hue = np.where(steps[:, None] < 0.5, TEAL, ORANGE)
+    return np.column_stack([hue, np.ones(STEPS)])
 
 
 def patch_at(patch_map: PatchMap, y_um: float, x_um: float) -> PickedPatch | None:

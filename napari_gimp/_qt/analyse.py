@@ -49,11 +49,9 @@ class AnalyseDock(Dock):
         self._show_job()
 
     def _build(self) -> None:
-        self.slide = SlideChoice(self._scene, self.section("1  Slide"))
-        self.genes = GeneChoice(self._scene, self.section("2  Genes"))
-        self.add(self.genes.report)
-        self.model = ModelChoice(self.section("3  Model"))
-        self.add(self.model.card)
+        self.slide = SlideChoice(self._scene, self)
+        self.genes = GeneChoice(self._scene, self)
+        self.model = ModelChoice(self)
         self.section("4  Run")
         self.run, self.cancel = QPushButton("Run"), QPushButton("Cancel")
         self.bar, self.stage, self.notice = QProgressBar(), quiet(), Notice()
@@ -63,16 +61,17 @@ class AnalyseDock(Dock):
 
     def _listen(self) -> None:
         events = self.session.events
-        events.job.connect(self._show_job)
+        self.hear(events.job, self._show_job)
         self._soon = qthrottled(self._show_progress, timeout=PAINT_MS)
-        events.progress.connect(self._hear_progress)
-        events.error.connect(self._show_error)
-        events.result.connect(self._show_end)
+        self.hear(events.progress, self._hear_progress)
+        self.hear(events.error, self._show_error)
+        self.hear(events.result, self._show_end)
         for choice in (self.slide, self.genes, self.model):
             choice.changed.connect(self._show_job)
             choice.changed.connect(self._start_if_ready)
         self.run.clicked.connect(self.start)
         self.cancel.clicked.connect(self._cancel)
+        self.destroyed.connect(self.session.cancel)  # nobody could stop it any more
 
     def prepare(self, genes: Path | None, sample: str | None, *, start: bool) -> None:
         """Fill in a gene table and a sample; with `start`, run when all is read."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox
 
-from napari_gimp._qt.parts import Form, Notice, PathField, allow, ask_file
+from napari_gimp._qt.parts import Dock, Notice, PathField, allow, ask_file
 from napari_gimp._qt.scene import Scene
 from napari_gimp.jobs import Job, read_job
 from napari_gimp.session import guess_sample, looks_like_spots
@@ -21,31 +22,36 @@ SLIDE_ONLY = "Without a gene table the slide alone is analysed."
 
 
 class GeneChoice:
-    """The gene rows of a form; the table is read in the background.
+    """The gene rows of a dock; the table is read in the background.
 
     Parameters
     ----------
     scene
         The viewer's scene.
-    form
-        Where the rows go.
+    dock
+        The dock; the rows get a section of it.
     """
 
     changed = Signal()
 
-    def __init__(self, scene: Scene, form: Form) -> None:
-        self._scene = scene
+    def __init__(self, scene: Scene, dock: Dock) -> None:
+        self._scene, self._dock = scene, dock
+        form = dock.section("2  Genes")
         self.table: GeneTable | None = None
         self.reading: Job[GeneTable] | None = None
         ask = ask_file("Choose a gene table", PATTERNS)
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
+        self.samples.setPlaceholderText("none")
         self.report = Notice()
         form.add("Gene table", self.field)
         form.add("Sample", self.samples)
         form.add("", self.sum)
+        dock.add(self.report)
+        self.samples.currentIndexChanged.connect(self.changed)
+        self.sum.toggled.connect(self._guess)
         self.sum.toggled.connect(self._show)
-        scene.session.events.slide.connect(self._guess)
+        dock.hear(scene.session.events.slide, self._guess)
         self._show()
 
     @property
@@ -66,11 +72,15 @@ class GeneChoice:
 
     def obstacle(self) -> str:
         """Return why an analysis cannot start, "" if it can."""
-        if self.path is None or self.table is not None:
+        if self.path is None:
             return ""
         if self.reading is not None:
             return "The gene table is still being read."
-        return "The gene table cannot be used. Choose another one, or none."
+        if self.table is None:
+            return "The gene table cannot be used. Choose another one, or none."
+        if self.sample is None and not self.pseudobulk:
+            return "Choose the sample that belongs to this slide."
+        return ""
 
     def choose(self, path: Path | None, sample: str | None = None) -> None:
         """Fill in a table and, once it is read, a sample."""
@@ -88,11 +98,10 @@ class GeneChoice:
         self._show()
 
     def _start(self, path: Path) -> None:
-        from functools import partial
-
         self.reading = job = read_job(lambda: _read_table(path))
-        job.event.connect(partial(self._take, job.number), thread="main")
-        job.failed.connect(partial(self._fail, job.number), thread="main")
+        taken, failed = partial(self._take, job.number), partial(self._fail, job.number)
+        self._dock.hear(job.event, taken, thread="main")
+        self._dock.hear(job.failed, failed, thread="main")
         job.start()
 
     def _take(self, number: int, table: GeneTable) -> None:
@@ -111,12 +120,16 @@ class GeneChoice:
             self.report.say(str(error), "error")
 
     def _guess(self) -> None:
-        slide, table = self._scene.session.slide, self.table
-        if table is None:
+        """Choose the sample by the slide's name; none rather than a wrong one."""
+        table = self.table
+        if table is None or self.sum.isChecked():
+            self.samples.setCurrentIndex(-1)
             return
+        slide = self._scene.session.slide
         guess = guess_sample(slide.stem, table.samples) if slide else None
-        chosen = self._wanted or guess
-        self.samples.setCurrentIndex(self.samples.findText(chosen) if chosen else 0)
+        only = table.samples[0] if len(table.samples) == 1 else None
+        chosen = self._wanted or guess or only
+        self.samples.setCurrentIndex(self.samples.findText(chosen) if chosen else -1)
 
     def _show(self) -> None:
         ready = "" if self.table else "Choose a gene table first."
@@ -135,7 +148,9 @@ class GeneChoice:
 def table_line(table: GeneTable) -> str:
     """Return what was found in a table."""
     rows, genes = len(table.samples), len(table.genes)
-    return f"{rows:,} samples × {genes:,} genes, scale: {table.scale}."
+    what = "spots" if looks_like_spots(table.samples) else "samples"
+    line = f"{rows:,} {what} × {genes:,} genes, scale: {table.scale}."
+    return "\n".join((line, *table.notes))
 
 
 def counts_only(table: GeneTable | None) -> str:

@@ -39,7 +39,7 @@ class GenesDock(Dock):
         self.session = scene_of(napari_viewer).session
         self.order: Job[Figure] | None = None
         self._build()
-        self.session.events.attribution.connect(self._draw)
+        self.hear(self.session.events.attribution, self._draw)
         self.count.valueChanged.connect(self._draw)
         self._draw()
 
@@ -67,7 +67,7 @@ class GenesDock(Dock):
     def _order_chart(self, genes: GeneAttribution, count: int) -> None:
         """Have the figure made in the background; the newest order wins."""
         self.order = job = read_job(lambda: chart_of(genes, count))
-        job.event.connect(partial(self._take_chart, job.number), thread="main")
+        self.hear(job.event, partial(self._take_chart, job.number), thread="main")
         job.start()
 
     def _take_chart(self, number: int, figure: Figure) -> None:

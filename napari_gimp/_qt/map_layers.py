@@ -101,10 +101,11 @@ class MapLayers:
 
 
 def legend(shown: PatchMap, display: Display) -> str:
-    """Return what the colour bar in the canvas stands for."""
+    """Return what the colour bar below it stands for."""
     unit = f" ({shown.unit})" if shown.unit else ""
     scale = "percentile of patches" if display.scale == "percentile" else f"raw{unit}"
-    return f"{shown.title}, {scale}"
+    kind = shown.kind
+    return f"{shown.title}, {scale}\nhigh: {kind.high}\nlow: {kind.low}"
 
 
 def _change(layer: Any, values: Any, kwargs: dict[str, Any]) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QSlider
-from superqt import QLabeledDoubleRangeSlider
+from qtpy.QtWidgets import QComboBox
+from superqt import QLabeledDoubleRangeSlider, QLabeledSlider
 
 from napari_gimp._qt.parts import Dock, Notice, allow, quiet
 from napari_gimp._qt.scene import scene_of
@@ -38,7 +38,7 @@ class MapsDock(Dock):
         form = self.section("Map")
         self.map, self.colours, self.scale = QComboBox(), QComboBox(), QComboBox()
         self.scale.addItems(list(SCALES))
-        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity = QLabeledSlider(Qt.Orientation.Horizontal)
         self.opacity.setRange(0, 100)
         self.threshold = QLabeledDoubleRangeSlider(Qt.Orientation.Horizontal)
         self.threshold.setDecimals(0)
@@ -58,8 +58,8 @@ class MapsDock(Dock):
 
     def _listen(self) -> None:
         events = self.session.events
-        events.maps.connect(self._fill_maps)
-        events.shown.connect(self._fill_choice)
+        self.hear(events.maps, self._fill_maps)
+        self.hear(events.shown, self._fill_choice)
         self.map.activated.connect(self._choose_map)
         self.colours.textActivated.connect(self._choose_colours)
         self.scale.textActivated.connect(self._choose_scale)

@@ -8,7 +8,7 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_gimp._qt.parts import Form, Notice, allow, ask_folder
+from napari_gimp._qt.parts import Dock, Notice, allow, ask_folder
 from napari_gimp.errors import CheckpointError
 from napari_gimp.explain.models import ListedModel, list_models, resolve_model
 
@@ -16,22 +16,24 @@ NO_MODEL = "No model is chosen. Train one in the Train dock, or choose its folde
 
 
 class ModelChoice:
-    """The model rows of a form.
+    """The model rows of a dock.
 
     Parameters
     ----------
-    form
-        Where the rows go.
+    dock
+        The dock; the rows get a section of it.
     """
 
     changed = Signal()
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, dock: Dock) -> None:
+        form = dock.section("3  Model")
         self.models, self.browse = QComboBox(), QPushButton("Choose folder…")
         self.browse.setToolTip("A checkpoint folder, or the folder of a training run")
         self.card = Notice()
         form.add("Model", self.models)
         form.add("", self.browse)
+        dock.add(self.card)
         for model in list_models():
             self.models.addItem(model.name, model)
         self.models.currentIndexChanged.connect(self._show)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+from psygnal import SignalInstance
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
@@ -22,7 +24,7 @@ from qtpy.QtWidgets import (
 
 MARGIN_PX = 12
 GAP_PX = 8
-LABEL_PX = 96
+LABEL_PX = 112
 MIN_WIDTH_PX = 370
 
 # Readable on napari's dark and light themes alike: coloured edge, own text colour.
@@ -62,6 +64,17 @@ class Dock(QWidget):
         self.column.addLayout(form)
         return form
 
+    def hear(
+        self,
+        signal: SignalInstance,
+        slot: Callable[..., object],
+        *,
+        thread: Literal["main"] | None = None,
+    ) -> None:
+        """Connect a slot for as long as this dock's widgets exist."""
+        signal.connect(slot, thread=thread)
+        self.destroyed.connect(lambda: signal.disconnect(slot, missing_ok=True))
+
     def fill(self) -> None:
         """Push everything up; call it last."""
         self.column.addStretch(1)
@@ -86,6 +99,8 @@ class Form(QFormLayout):
         name.setFixedWidth(LABEL_PX)
         name.setWordWrap(True)
         self.addRow(name, field)
+        if item := self.itemAt(self.rowCount() - 1, self.ItemRole.FieldRole):
+            item.setAlignment(Qt.AlignmentFlag.AlignVCenter)
 
     def texts(self) -> dict[str, str]:
         """Return the texts of the fields by label, as far as they are labels."""
@@ -163,21 +178,22 @@ class PathField(QWidget):
         return self._last
 
     def set_path(self, path: Path | None) -> None:
-        """Show a path and accept it."""
-        self.edit.setText("" if path is None else str(path))
-        self.edit.setToolTip(self.edit.text())
-        self._entered()
+        """Show a path by its name, in full as tooltip, and accept it."""
+        self.edit.setText("" if path is None else path.name)
+        self.edit.setToolTip("" if path is None else str(path))
+        if path != self._last:
+            self._last = path
+            self._accept(path)
 
     def _browse(self) -> None:
         if chosen := self._choose(self):
             self.set_path(Path(chosen))
 
     def _entered(self) -> None:
+        """Take what was typed; a bare name means a neighbour of the last path."""
         text = self.edit.text().strip()
-        path = Path(text).expanduser() if text else None
-        if path != self._last:
-            self._last = path
-            self._accept(path)
+        folder = Path() if self._last is None else self._last.parent
+        self.set_path(folder / Path(text).expanduser() if text else None)
 
 
 def ask_file(title: str, patterns: str) -> Callable[[QWidget], str]:

@@ -33,10 +33,10 @@ class ResultsDock(Dock):
         self.session = scene_of(napari_viewer).session
         self._build()
         events = self.session.events
-        events.result.connect(self._show_result)
-        events.job.connect(self._show_result)
+        self.hear(events.result, self._show_result)
+        self.hear(events.job, self._show_result)
         for signal in (events.patch, events.shown, events.maps):
-            signal.connect(self._show_patch)
+            self.hear(signal, self._show_patch)
         self._show_result()
         self._show_patch()
 

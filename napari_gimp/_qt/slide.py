@@ -34,8 +34,8 @@ class SlideDock(Dock):
         super().__init__()
         self._scene = scene_of(napari_viewer)
         self._build()
-        self._scene.session.events.slide.connect(self._show)
-        self._scene.session.events.mpp.connect(self._show)
+        self.hear(self._scene.session.events.slide, self._show)
+        self.hear(self._scene.session.events.mpp, self._show)
         self._show()
 
     def _build(self) -> None:

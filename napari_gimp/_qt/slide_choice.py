@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from psygnal import Signal
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_gimp._qt.parts import Form, Notice, allow, ask_file
+from napari_gimp._qt.parts import Dock, Notice, allow, ask_file
 from napari_gimp._qt.scene import Scene
 from napari_gimp._qt.slide_layers import mpp_of, path_of
 from napari_gimp._qt.wording import resolution
@@ -20,20 +21,21 @@ NO_LAYER = "No slide is open. Open one, or drop its file on the canvas."
 
 
 class SlideChoice:
-    """The slide rows of a form.
+    """The slide rows of a dock.
 
     Parameters
     ----------
     scene
         The viewer's scene.
-    form
-        Where the rows go.
+    dock
+        The dock; the rows get a section of it.
     """
 
     changed = Signal()
 
-    def __init__(self, scene: Scene, form: Form) -> None:
+    def __init__(self, scene: Scene, dock: Dock) -> None:
         self._scene = scene
+        form = dock.section("1  Slide")
         self.layers, self.open = QComboBox(), QPushButton("Open slide…")
         self.notice = Notice()
         self.open.setToolTip("Open a slide file in the viewer")
@@ -42,9 +44,9 @@ class SlideChoice:
         form.addRow(self.notice)
         self.layers.activated.connect(self._choose)
         self.open.clicked.connect(self._ask)
-        scene.slides.changed.connect(self._fill)
-        scene.session.events.slide.connect(self._show)
-        scene.session.events.mpp.connect(self._fill)
+        dock.hear(scene.slides.changed, self._fill)
+        dock.hear(scene.session.events.slide, self._show)
+        dock.hear(scene.session.events.mpp, self._fill)
         self._fill()
 
     def open_path(self, path: Path) -> None:
@@ -64,7 +66,11 @@ class SlideChoice:
         for layer in self._scene.slides.layers:
             mpp = mpp_of(layer)
             size = "µm/px unknown" if mpp is None else resolution(mpp)
-            self.layers.addItem(f"{path_of(layer).name} · {size}", layer)
+            self.layers.addItem(path_of(layer).name, layer)
+            tip = f"{path_of(layer)}\n{size}"
+            self.layers.setItemData(
+                self.layers.count() - 1, tip, Qt.ItemDataRole.ToolTipRole
+            )
         obstacle = "" if self.layers.count() else NO_LAYER
         allow(self.layers, tip="The slide that is analysed", obstacle=obstacle)
         self._show()

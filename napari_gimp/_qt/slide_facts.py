@@ -28,6 +28,8 @@ def facts_of(source: SlideSource) -> dict[str, str]:
     for key, title in TITLES.items():
         if text := source.properties.get(key):
             facts[title] = text
+    if "Objective" in facts:
+        facts["Objective"] += "×"
     facts["Levels"] = _levels(source)
     facts["Reader"] = source.reader
     if source.associated:
