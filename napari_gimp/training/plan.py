@@ -53,6 +53,9 @@ class Plan:
     lambda_patches: float = _ask(
         0.0, "Weight of masked patches in fine-tuning; 0: reconstructions get stale"
     )
+    gene_noise: float = _ask(
+        0.5, "Noise on expression in training, against learning by heart", "sd"
+    )
     top_genes: int = _ask(0, "Keep the genes of largest variance; 0: all", "genes")
     workers: int = _ask(1, "Slides prepared at once", "threads")
 
@@ -61,7 +64,7 @@ class Plan:
             check(name, getattr(self, name) >= 1, self, "a whole number from 1 on")
         for name in ("warmup", "weight_decay", "seed", "top_genes"):
             check(name, getattr(self, name) >= 0, self, "0 or more")
-        for name in ("lambda_triplet", "lambda_patches"):
+        for name in ("lambda_triplet", "lambda_patches", "gene_noise"):
             check(name, getattr(self, name) >= 0, self, "0 or more")
         check("batch", self.batch >= 2, self, "at least 2")
         check("lr", self.lr > 0, self, "above 0")
