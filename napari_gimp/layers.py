@@ -169,7 +169,7 @@ def colormap(patch_map: PatchMap, display: Display) -> Colormap:
     name = display.colormap if display.colormap in choices else choices[0]
     colors = _colors(name)
     if patch_map.signed:
-        colors[:, 3] = np.clip(2 * np.abs(np.linspace(-1, 1, STEPS)), 0, 1)
+        colors[:, 3] = np.abs(np.linspace(-1, 1, STEPS))
     return Colormap(colors, name=f"gimp {name}", display_name=name)
 
 

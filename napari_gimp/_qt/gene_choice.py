@@ -42,7 +42,6 @@ class GeneChoice:
         ask = ask_file("Choose a gene table", PATTERNS)
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
-        self.samples.setPlaceholderText("none")
         self.report = Notice()
         form.add("Gene table", self.field)
         form.add("Sample", self.samples)
@@ -133,6 +132,8 @@ class GeneChoice:
 
     def _show(self) -> None:
         ready = "" if self.table else "Choose a gene table first."
+        summing = "all rows" if self.sum.isChecked() else "choose one"
+        self.samples.setPlaceholderText(summing if self.table else "none")
         summed = "All rows are summed, so no sample is chosen."
         barred = ready or (summed if self.sum.isChecked() else "")
         allow(self.samples, tip="Guessed from the slide's name", obstacle=barred)

@@ -44,6 +44,7 @@ class TrainDock(Dock):
         self._folder: RunFolder | None = None
         self._tail: Tail | None = None
         self._events: list[Event] = []
+        self._launched = False
         self._build()
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._poll)
@@ -101,6 +102,7 @@ class TrainDock(Dock):
         except GimpError as error:
             self.notice.say(str(error), "error")
             return
+        self._launched = True
         self.notice.say("Training runs in its own process; closing napari is safe.")
         self._watch(config.folder)
 
@@ -123,6 +125,17 @@ class TrainDock(Dock):
         self._show()
         if not self._running():
             self._timer.stop()
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Say why a run of ours failed; its last words where it left no event."""
+        last = self._events[-1] if self._events else None
+        if last is not None and last.kind == "failed":
+            self.notice.say(last.text, "error")
+        elif last is not None and last.ends:
+            self.notice.clear()
+        elif self._launched and self._folder is not None:
+            self.notice.say(last_words(self._folder.log), "error")
 
     def _running(self) -> bool:
         return self._folder is not None and running_pid(self._folder.root) is not None
@@ -138,3 +151,10 @@ class TrainDock(Dock):
         fresh = "" if used else "Nothing to resume: the run folder has no run yet."
         allow(self.resume, tip="Go on with the same plan", obstacle=busy or fresh)
         self.state.setText(status(self._events, running))
+
+
+def last_words(log: Path) -> str:
+    """Return the last line that a training process wrote, and where all of it is."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "no output")
+    return f"{last.strip()}\nAll its output is in {log}."

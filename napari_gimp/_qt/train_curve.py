@@ -60,7 +60,8 @@ def status(events: Sequence[Event], running: bool) -> str:
         return f"Preparing slides: {last.step:,} of {last.total:,} patients."
     if last.kind == "epoch":
         return _epoch_line(events, running)
-    return f"{last.kind.capitalize()} after {last.epoch} epochs. {last.text}".strip()
+    text = "" if last.kind == "failed" else last.text  # told as an error instead
+    return f"{last.kind.capitalize()} after {last.epoch} epochs. {text}".strip()
 
 
 def _epoch_line(events: Sequence[Event], running: bool) -> str:

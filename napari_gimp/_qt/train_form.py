@@ -17,7 +17,7 @@ LABELS = {
     "genes": "Gene table",
     "out": "Run folder",
     "start": "Start from",
-    "batch": "Patients per step",
+    "batch": "Batch, patients",
     "lr": "Learning rate",
     "fold": "Held-out fold",
     "mask_ratio": "Masked part",
