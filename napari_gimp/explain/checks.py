@@ -158,9 +158,10 @@ def _about_patches(
     features: NDArray[np.float32], feature_mean: NDArray[np.float32]
 ) -> Iterator[str]:
     if len(features) < FEW_PATCHES:
+        count = "1 patch" if len(features) == 1 else f"{len(features)} patches"
         yield (
-            f"Only {len(features)} patches of tissue were found; with fewer than "
-            f"{FEW_PATCHES} a prediction rests on little."
+            f"Only {count} of tissue found; with fewer than {FEW_PATCHES} a prediction "
+            "rests on little."
         )
     shift = feature_shift(features, feature_mean)
     if shift > FAR_FEATURES:

@@ -39,6 +39,19 @@ def paint(seed: int) -> np.ndarray:
     return pixels.clip(0, 255).astype(np.uint8)
 
 
+def write_slide(path: Path, pixels: np.ndarray) -> Path:
+    per_cm = 1e4 / MPP
+    tifffile.imwrite(
+        path,
+        pixels,
+        tile=(256, 256),
+        photometric="rgb",
+        resolution=(per_cm, per_cm),
+        resolutionunit="CENTIMETER",
+    )
+    return path
+
+
 def make_model(encoder: Encoder, seed: int = 0) -> Gimp:
     torch.manual_seed(seed)
     config = GimpConfig.preset(
@@ -89,15 +102,7 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="session")
 def case(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Case:
     folder = tmp_path_factory.mktemp("case")
-    per_cm = 1e4 / MPP
-    tifffile.imwrite(
-        folder / "painted.tif",
-        paint(seed=3),
-        tile=(256, 256),
-        photometric="rgb",
-        resolution=(per_cm, per_cm),
-        resolutionunit="CENTIMETER",
-    )
+    write_slide(folder / "painted.tif", paint(seed=3))
     _write_genes(folder / "genes.csv")
     save(folder / "model", make_model(encoder), make_card(encoder))
     return Case(folder / "painted.tif", folder / "genes.csv", folder / "model")
@@ -112,6 +117,14 @@ def _write_genes(path: Path) -> None:
         for k, row in enumerate(values, start=1)
     ]
     path.write_text("\n".join([",".join(["sample", *GENES[:-2]]), *rows]) + "\n")
+
+
+@pytest.fixture
+def one_patch(tmp_path: Path) -> Path:
+    """A slide whose only tissue fills one patch of 128 um."""
+    side, glass = round(128 / MPP), np.full((700, 700, 3), 243, np.uint8)
+    glass[side : 2 * side, side : 2 * side] = paint(seed=1)[:side, :side]
+    return write_slide(tmp_path / "one.tif", glass)
 
 
 @pytest.fixture(scope="session")

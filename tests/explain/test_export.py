@@ -11,6 +11,7 @@ import zarr
 
 from napari_gimp import export
 from napari_gimp.errors import ResultError
+from napari_gimp.explain.inference import Finished, Request, analyse
 from napari_gimp.explain.result import Result
 
 
@@ -178,3 +179,17 @@ def test_a_full_disk_keeps_the_former_result(
 
     assert (out / "result.json").read_bytes() == before
     assert names(tmp_path) == {"out"}
+
+
+def test_a_slide_of_one_patch_goes_all_the_way(
+    case: Any, one_patch: Path, tmp_path: Path
+) -> None:
+    """Scales of no width, ranks of one and a bag without neighbours."""
+    *_, last = analyse(Request(one_patch, case.model, case.genes, sample="PATIENT-2"))
+    assert isinstance(last, Finished)
+
+    out = export.write_result(last.result, tmp_path / "out")
+
+    (row,) = rows_of(out / "patches.csv")
+    assert float(row["attention"]) == pytest.approx(1)
+    assert any("Only 1 patch " in text for text in last.result.warnings)
