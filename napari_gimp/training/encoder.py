@@ -33,7 +33,7 @@ from napari_gimp.patches.encoders import (
     read_weights,
 )
 from napari_gimp.patches.network import PatchNet, PatchNetConfig, fuse
-from napari_gimp.training.encoder_probe import probe
+from napari_gimp.training.encoder_probe import effective_rank, probe
 from napari_gimp.training.encoder_tiles import MPP, SlideSpec, TileSet, cut_tiles
 from napari_gimp.training.encoder_views import ViewPlan, make_view, paired_loss
 
@@ -234,13 +234,6 @@ def fit_output(network: PatchNet, tiles: TileSet, *, most: int, seed: int) -> Te
     return (features - network.feature_mean) / network.feature_sd
 
 
-def effective_rank(features: Tensor) -> float:
-    """Return exp(entropy of the spectrum) of features (T,P): 1 means collapse."""
-    values = torch.linalg.svdvals(features - features.mean(0)) ** 2
-    share = values / values.sum()
-    return float(torch.exp(-(share * torch.log(share + 1e-12)).sum()))
-
-
 def save_encoder(
     folder: Path, name: str, network: PatchNet, facts: dict[str, Any]
 ) -> None:
@@ -295,6 +288,11 @@ def _train(args: argparse.Namespace) -> None:
     plan = EncoderPlan(
         steps=args.steps, minutes=args.minutes, batch=args.batch, seed=args.seed
     )
+    if plan.steps < 1 or (plan.minutes is not None and plan.minutes <= 0):
+        raise RunError(
+            f"training needs at least 1 step and more than 0 minutes, got {plan.steps} "
+            f"and {plan.minutes}; leave --minutes out for no limit"
+        )
     specs = [SlideSpec.parse(text) for text in args.slides]
     tiles = cut_tiles(
         specs, per_slide=args.per_slide, seed=args.seed, cache=args.tile_cache
@@ -352,7 +350,10 @@ def _facts(
 ) -> dict[str, Any]:
     """Return what the card says about the training."""
     losses = np.array([step.loss for step in steps])
-    parts = [round(float(part.mean()), 3) for part in np.array_split(losses, 10)]
+    parts = [
+        round(float(part.mean()), 3)
+        for part in np.array_split(losses, min(10, len(losses)))
+    ]
     counts = np.bincount(tiles.slide, minlength=len(tiles.names)).tolist()
     return {
         "method": "SimCLR on H&E tiles, stains varied in optical density",

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import EncoderError
 from napari_gimp.patches.encoders import Encoder
+
+if TYPE_CHECKING:
+    import torch
 
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]
@@ -99,3 +103,12 @@ def accuracy(features: Features, labels: NDArray[np.int64], *, seed: int) -> flo
     )
     search = GridSearchCV(model, strengths, cv=3)
     return float(cross_val_score(search, features, labels, cv=folds).mean())
+
+
+def effective_rank(features: torch.Tensor) -> float:
+    """Return exp(entropy of the spectrum) of features (T,P): 1 means collapse."""
+    import torch
+
+    values = torch.linalg.svdvals(features - features.mean(0)) ** 2
+    share = values / values.sum()
+    return float(torch.exp(-(share * torch.log(share + 1e-12)).sum()))

@@ -16,12 +16,16 @@ from napari_gimp.training.encoder import (
     EncoderPlan,
     Trainer,
     draw,
-    effective_rank,
     fit_output,
     main,
     rate,
 )
-from napari_gimp.training.encoder_probe import accuracy, colour_histograms, probe
+from napari_gimp.training.encoder_probe import (
+    accuracy,
+    colour_histograms,
+    effective_rank,
+    probe,
+)
 from napari_gimp.training.encoder_tiles import SlideSpec, TileSet, cut_tiles
 from napari_gimp.training.encoder_views import ViewPlan, make_view, paired_loss
 
@@ -275,3 +279,12 @@ def test_too_few_tiles_end_with_a_sentence(
     assert main(command.split()) == 2
 
     assert "fewer than a batch of 500" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--steps 0", "--minutes 0"])
+def test_training_for_no_time_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    assert main(f"--slides none.tif --out {tmp_path} {wrong}".split()) == 2
+
+    assert "at least 1 step" in capsys.readouterr().err
