@@ -39,6 +39,7 @@ class GeneChoice:
         form = dock.section("2  Genes")
         self.table: GeneTable | None = None
         self.reading: Job[GeneTable] | None = None
+        self._wanted: str | None = None
         ask = ask_file("Choose a gene table", PATTERNS)
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
@@ -47,7 +48,7 @@ class GeneChoice:
         form.add("Sample", self.samples)
         form.add("", self.sum)
         dock.add(self.report)
-        self.samples.currentIndexChanged.connect(self.changed)
+        self.samples.currentIndexChanged.connect(lambda: self.changed.emit())
         self.sum.toggled.connect(self._guess)
         self.sum.toggled.connect(self._show)
         dock.hear(scene.session.events.slide, self._guess)
@@ -86,8 +87,6 @@ class GeneChoice:
         self._wanted = sample
         self.field.set_path(path)
 
-    _wanted: str | None = None
-
     def _read(self, path: Path | None) -> None:
         self.table, self.reading = None, None
         self.samples.clear()
@@ -107,9 +106,11 @@ class GeneChoice:
         if self.reading is None or self.reading.number != number:
             return
         self.table, self.reading = table, None
+        self.samples.blockSignals(True)  # nobody may take the first for the chosen one
         self.samples.addItems(list(table.samples))
         self.sum.setChecked(looks_like_spots(table.samples))
         self._guess()
+        self.samples.blockSignals(False)
         self._show()
 
     def _fail(self, number: int, error: Exception) -> None:

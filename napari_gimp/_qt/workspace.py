@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qtpy.QtWidgets import QWidget
+from napari.viewer import Viewer
 
 from napari_gimp._qt.analyse import AnalyseDock
 from napari_gimp._qt.genes import GenesDock
 from napari_gimp._qt.maps import MapsDock
+from napari_gimp._qt.parts import Dock
 from napari_gimp._qt.results import ResultsDock
 from napari_gimp._qt.scene import Scene, scene_of
 from napari_gimp._qt.slide import SlideDock
 from napari_gimp._qt.train import TrainDock
 
+D = TypeVar("D", bound=Dock)
 TITLES = ("1 Slide", "2 Analyse", "3 Results", "4 Maps", "5 Genes", "6 Train")
 FULL_NAME = "{} (GIMP - slides and genes)"
 """napari's name of a plugin's dock: its menu then finds ours, and makes no second."""
 
 
 class Workspace:
-    """The docks of one viewer.
+    """The docks of one viewer; those that are open already are taken over.
 
     Parameters
     ----------
@@ -37,19 +40,12 @@ class Workspace:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         viewer = scene.viewer
-        self.slide, self.analyse = SlideDock(viewer), AnalyseDock(viewer)
-        self.results, self.maps = ResultsDock(viewer), MapsDock(viewer)
-        self.genes, self.train = GenesDock(viewer), TrainDock(viewer)
-        docks = (
-            self.slide,
-            self.analyse,
-            self.results,
-            self.maps,
-            self.genes,
-            self.train,
-        )
-        for title, dock in zip(TITLES, docks, strict=True):
-            _tab(viewer, dock, title)
+        self.slide = _open(viewer, SlideDock, TITLES[0])
+        self.analyse = _open(viewer, AnalyseDock, TITLES[1])
+        self.results = _open(viewer, ResultsDock, TITLES[2])
+        self.maps = _open(viewer, MapsDock, TITLES[3])
+        self.genes = _open(viewer, GenesDock, TITLES[4])
+        self.train = _open(viewer, TrainDock, TITLES[5])
 
     def prepare(
         self,
@@ -62,7 +58,7 @@ class Workspace:
         self.analyse.prepare(genes, sample, start=start)
 
 
-def open_workspace(napari_viewer: Any) -> Workspace:
+def open_workspace(napari_viewer: Viewer) -> Workspace:
     """Open all docks as tabs at the right, Analyse in front."""
     workspace = Workspace(connect_slide(napari_viewer))
     dock = workspace.analyse.parentWidget()
@@ -79,12 +75,15 @@ def connect_slide(viewer: Any) -> Scene:
     return scene_of(viewer)
 
 
-def _tab(viewer: Any, dock: QWidget, title: str) -> None:
+def _open(viewer: Any, make: Callable[[Any], D], title: str) -> D:
+    """Return the dock of a title, made and tabbed at the right if there is none."""
+    name = FULL_NAME.format(title)
+    if name in viewer.window.dock_widgets:
+        open_already: D = viewer.window.dock_widgets[name]
+        return open_already
+    dock = make(viewer)
     made = viewer.window.add_dock_widget(
-        dock,
-        name=FULL_NAME.format(title),
-        area="right",
-        tabify=True,
-        add_vertical_stretch=False,
+        dock, name=name, area="right", tabify=True, add_vertical_stretch=False
     )
-    made.setWindowTitle(title[2:])
+    made.setWindowTitle(title[2:])  # short on the tab
+    return dock
