@@ -13,6 +13,7 @@ import numpy as np
 from napari_gimp.errors import RunError
 from napari_gimp.training.metrics import (
     METRICS,
+    RESAMPLES,
     Probabilities,
     Score,
     as_dict,
@@ -109,7 +110,12 @@ class Evaluation:
             yield f"{row.name}: {row.how}"
 
 
-def evaluate(folder: Path | str, *, report: Report | None = None) -> Evaluation:
+def evaluate(
+    folder: Path | str,
+    *,
+    resamples: int = RESAMPLES,
+    report: Report | None = None,
+) -> Evaluation:
     """Measure a run's best checkpoint, train its baselines, and write the results.
 
     Writes `evaluation.json` into the run folder and the metrics into the card of
@@ -119,6 +125,8 @@ def evaluate(folder: Path | str, *, report: Report | None = None) -> Evaluation:
     ----------
     folder
         Folder of a fine-tuned run.
+    resamples
+        Bootstrap samples of each interval.
     report
         Called with a line before each baseline.
 
@@ -135,7 +143,7 @@ def evaluate(folder: Path | str, *, report: Report | None = None) -> Evaluation:
     tell("the model")
     predicted = [(_NAME, _HOW, _predict(checkpoint, bags))]
     predicted += list(_baselines(run, bags, tell))
-    evaluation = _evaluation(run, bags, predicted)
+    evaluation = _evaluation(run, bags, predicted, resamples)
     write_text(run.out / "evaluation.json", evaluation.to_json() + "\n")
     _complete_card(run.folder.best, checkpoint, evaluation)
     return evaluation
@@ -224,10 +232,16 @@ def _baselines(run: RunConfig, bags: CohortBags, tell: Report) -> Iterator[_Pred
 
 
 def _evaluation(
-    run: RunConfig, bags: CohortBags, predicted: Sequence[_Predicted]
+    run: RunConfig,
+    bags: CohortBags,
+    predicted: Sequence[_Predicted],
+    resamples: int,
 ) -> Evaluation:
     labels = np.array([bag.label for bag in bags.test], dtype=np.int64)
-    rows = [Row(n, h, measure_with_intervals(labels, p)) for n, h, p in predicted]
+    rows = [
+        Row(name, how, measure_with_intervals(labels, found, resamples=resamples))
+        for name, how, found in predicted
+    ]
     model = predicted[0][2]
     return Evaluation(
         run=run.out,

@@ -29,7 +29,7 @@ def trained(drawn: Any, tmp_path: Path) -> Any:
 def test_an_evaluation_has_the_model_and_its_baselines_in_one_table(
     trained: Any,
 ) -> None:
-    found = evaluate(trained.out)
+    found = evaluate(trained.out, resamples=9)
     names = [row.name for row in found.rows]
     assert names[0] == "slide + genes: GiMP"
     assert {n.split(":")[0] for n in names[1:]} == {"genes", "slide"}
@@ -41,7 +41,7 @@ def test_an_evaluation_has_the_model_and_its_baselines_in_one_table(
 
 
 def test_an_evaluation_is_kept_in_the_folder_and_in_the_card(trained: Any) -> None:
-    found = evaluate(trained.out)
+    found = evaluate(trained.out, resamples=9)
     kept = json.loads((trained.out / "evaluation.json").read_text())
     assert kept == json.loads(found.to_json())
     metrics = read_card(trained.folder.best).metrics
@@ -54,7 +54,7 @@ def test_only_held_out_patients_are_predicted(trained: Any) -> None:
     from napari_gimp.training.state import TrainingState
 
     split = TrainingState.read(trained.folder.best).split
-    said = {p.patient for p in evaluate(trained.out).predictions}
+    said = {p.patient for p in evaluate(trained.out, resamples=9).predictions}
     assert said == set(split.test)
 
 
@@ -69,7 +69,7 @@ def test_a_manifest_that_has_changed_is_refused(trained: Any) -> None:
     rows = trained.manifest.read_text().splitlines()
     trained.manifest.write_text("\n".join(rows[:-2]) + "\n")
     with pytest.raises(RunError, match="has changed since"):
-        evaluate(trained.out)
+        evaluate(trained.out, resamples=9)
 
 
 def patient(seed: int) -> Bag:
@@ -105,7 +105,7 @@ def test_noise_spares_patients_without_genes() -> None:
 
 
 def test_the_table_has_columns_of_equal_width(trained: Any) -> None:
-    found: Evaluation = evaluate(trained.out)
+    found: Evaluation = evaluate(trained.out, resamples=9)
     lines = found.table().splitlines()[1:6]
-    places = {[k for k, c in enumerate(line) if c == "["][0] for line in lines}
+    places = {line.index("[") for line in lines}
     assert len(places) == 1
