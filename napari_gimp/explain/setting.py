@@ -165,9 +165,9 @@ def _profile(table: GeneTable, request: Request) -> Profile:
     if len(table.samples) == 1:
         return table.profile(table.samples[0])
     raise GeneError(
-        f"The gene table '{request.genes}' has {len(table.samples)} samples; say which "
-        f"one belongs to the slide, such as '{table.samples[0]}', or ask for the "
-        "pseudobulk of a table of spots or cells."
+        f"The gene table '{request.genes}' has {len(table.samples)} samples. Say which "
+        f"one is the slide's (--sample {table.samples[0]}), or ask for the sum of "
+        "a table of spots or cells of this patient (--pseudobulk)."
     )
 
 
