@@ -24,7 +24,7 @@ FEW_PATCHES = 20
 FAR_FEATURES = 2.0
 """A slide further off than this is unlike the training slides (`feature_shift`).
 Measured with the default encoder: 8 slides of a synthetic cohort against the rest of
-it 0.4 to 1.3, real slides of two laboratories against that cohort 1.1 and 2.8."""
+it 0.5 to 1.3, real slides of two laboratories against that cohort 1.2 and 3.1."""
 
 
 def check_fit(card: Card, encoder: Encoder) -> None:
