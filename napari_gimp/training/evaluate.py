@@ -191,7 +191,7 @@ def held_out_bags(run: RunConfig, checkpoint: Checkpoint) -> CohortBags:
 
 
 _NAME = "slide + genes: GiMP"
-_HOW = "the run's best checkpoint by validation AUC."
+_HOW = "the run's best epoch by validation cross-entropy."
 _Predicted = tuple[str, str, Probabilities]
 
 

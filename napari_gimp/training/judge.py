@@ -40,13 +40,17 @@ def pretrain_judge(objective: GimpPretrain, plan: Plan) -> Judge:
 
 
 def finetune_judge(logits: Logits) -> Judge:
-    """Judge by the AUC of validation patients, equal ones by the cross-entropy."""
+    """Judge by the cross-entropy of validation patients.
+
+    Their AUC was tried first: with tens of patients it is a matter of luck, and it
+    chose first epochs that could not tell two of the classes apart.
+    """
 
     def judge(bags: Sequence[Bag], device: torch.device) -> Judgement:
         found, labels = predict(logits, bags, device), torch.tensor(labels_of(bags))
         loss = float(F.cross_entropy(found, labels))
         scores = measure(labels.numpy(), softmax(found))
-        return Judgement((scores["auc"], -loss), {"loss": loss, **scores})
+        return Judgement((-loss,), {"loss": loss, **scores})
 
     return judge
 
