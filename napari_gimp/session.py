@@ -81,6 +81,10 @@ class Session:
     patch: PickedPatch | None = None
     error: Exception | None = None
 
+    def __post_init__(self) -> None:
+        self.events.shown.connect(self._pick_again)
+        self.events.maps.connect(self._pick_again)
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "shown" and value is not None and value not in self.maps:
             raise ValueError(f"shown must be one of {sorted(self.maps)}, got {value!r}")
@@ -121,6 +125,11 @@ class Session:
         shown = self.shown_map
         self.patch = None if shown is None else patch_at(shown, y_um, x_um)
         return self.patch
+
+    def _pick_again(self) -> None:
+        """Read the same place in the map that is shown now."""
+        if self.patch is not None:
+            self.pick(*self.patch.center_um)
 
     def _forget_results(self) -> None:
         self.shown = self.patch = self.error = None

@@ -138,7 +138,8 @@ class AnalyseDock(Dock):
         self._pace = advance(
             self._pace, event.stage, event.done, event.total, now_s=now_s
         )
-        self.bar.setRange(0, self._pace.total)
+        steps = self._pace.total if self._pace.total > 1 else 0  # 0: busy, no end known
+        self.bar.setRange(0, steps)
         self.bar.setValue(self._pace.done)
         self.stage.setText(self._pace.text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import floor, log10
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -108,7 +109,7 @@ class MapsDock(Dock):
         assert shown is not None
         low, high = value_range(shown, display.scale)
         self.threshold.blockSignals(True)
-        self.threshold.setDecimals(0 if display.scale == "percentile" else 4)
+        self.threshold.setDecimals(decimals(low, high))
         self.threshold.setRange(low, max(high, low + 1e-6))
         self.threshold.setValue(display.threshold or (low, high))
         self.threshold.blockSignals(False)
@@ -135,3 +136,9 @@ class MapsDock(Dock):
 
     def _change(self, **parts: Any) -> None:
         self.session.display = replace(self.session.display, **parts)
+
+
+def decimals(low: float, high: float) -> int:
+    """Return the digits after the point that tell about 1,000 values apart."""
+    span = max(high - low, 1e-9)
+    return int(min(9, max(0, 2 - floor(log10(span)))))

@@ -49,6 +49,7 @@ class Scene:
         self.maps = MapLayers(viewer, self.session)
         self.slides.changed.connect(self._follow_slides)
         self._follow_slides()
+        self.session.events.patch.connect(self._tell_patch)
         viewer.mouse_drag_callbacks.append(self._clicked)
         viewer.bind_key("H", self._look_under, overwrite=True)
         read_job(import_slow_libraries).start()
@@ -122,9 +123,10 @@ class Scene:
 
     def pick_at(self, position: tuple[float, ...]) -> None:
         """Read the patch at a position (y, x) of napari's world."""
-        if self.session.mpp is None:
-            return
-        patch = self.session.pick(*world_to_um(position, self.session.mpp))
+        if self.session.mpp is not None:
+            self.session.pick(*world_to_um(position, self.session.mpp))
+
+    def _tell_patch(self, patch: PickedPatch | None) -> None:
         shown = self.session.shown_map
         if patch is not None and shown is not None:
             self.viewer.status = patch_line(patch, shown.title, shown.unit)

@@ -12,7 +12,7 @@ import pytest
 
 from napari_gimp._qt.analyse import AnalyseDock
 from napari_gimp._qt.genes import GenesDock
-from napari_gimp._qt.maps import MapsDock
+from napari_gimp._qt.maps import MapsDock, decimals
 from napari_gimp._qt.results import ResultsDock
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide import SlideDock
@@ -242,6 +242,15 @@ def test_choosing_a_map_shows_it_and_hides_the_other(
     assert not layers.layer("attention").visible
     assert maps.colours.currentText() == layers.layer("contribution").colormap.name[5:]
     assert viewer.canvas.overlays.text.text.startswith("Contribution")
+
+
+@pytest.mark.parametrize(
+    ("span", "digits"), [((0, 100), 0), ((-1, 1), 2), ((0.0, 0.0021), 5), ((0, 0), 9)]
+)
+def test_the_threshold_shows_as_many_digits_as_the_values_need(
+    span: tuple[float, float], digits: int
+) -> None:
+    assert decimals(*span) == digits
 
 
 def test_results_show_both_predictions_the_shares_and_the_warnings(

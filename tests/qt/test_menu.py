@@ -12,7 +12,7 @@ ENTRY = "GIMP workspace"
 
 def open_from_menu(viewer: Any, qtbot: Any) -> None:
     viewer.window.add_plugin_dock_widget("napari-gimp", ENTRY)
-    entry = FULL_NAME.format(ENTRY)
+    entry = f"{ENTRY} (napari-gimp)"
     qtbot.waitUntil(lambda: entry not in viewer.window.dock_widgets)
 
 

@@ -10,6 +10,7 @@ from psygnal import emit_queued
 
 from napari_gimp.explain.inference import Event, MapReady
 from napari_gimp.explain.maps import PatchMap
+from napari_gimp.explain.result import Result
 from napari_gimp.session import Session, guess_sample, looks_like_spots
 
 Deliver = Callable[[Any], None]
@@ -109,6 +110,20 @@ def test_a_click_is_looked_up_by_the_grid(planted: PatchMap) -> None:
     assert session.patch is patch
     assert session.pick(0, 0) is None
     assert session.patch is None
+
+
+def test_another_map_is_read_at_the_same_place(
+    planted: PatchMap, result: Result
+) -> None:
+    session = Session(mpp=(0.5, 0.5), maps=result.maps)
+    session.shown = "attention"
+    session.pick(3.5 * 64, 8.5 * 64)
+
+    session.shown = "contribution"
+
+    assert session.patch is not None
+    assert (session.patch.row, session.patch.col) == (3, 8)
+    assert session.patch.value == pytest.approx(0.6)
 
 
 def test_a_session_refuses_what_cannot_be(planted: PatchMap) -> None:
