@@ -21,6 +21,7 @@ from napari_gimp.errors import GimpError
 
 if TYPE_CHECKING:
     from napari_gimp.explain.inference import Request
+    from napari_gimp.explain.models import ListedModel
     from napari_gimp.explain.result import Result
 
 Command = Callable[[argparse.Namespace], None]
@@ -165,28 +166,21 @@ def models_(arguments: argparse.Namespace) -> None:
     """List the models with what they are for."""
     from napari_gimp.explain.models import list_models
 
-    cards = {name: _read_card(folder) for name, folder in list_models().items()}
+    models = list_models()
     if arguments.json:
-        print(json.dumps(cards, indent=1))
+        print(json.dumps([m.as_dict() for m in models], indent=1))
     else:
-        print("\n\n".join(_card_text(name, card) for name, card in cards.items()))
+        print("\n\n".join(map(_card_text, models)))
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
-    card = json.loads((folder / "card.json").read_text())
-    long = {"genes", "gene_mean", "gene_sd", "config"}
-    short = {key: value for key, value in card.items() if key not in long}
-    return {"folder": str(folder), "gene_count": len(card["genes"]), **short}
-
-
-def _card_text(name: str, card: dict[str, Any]) -> str:
+def _card_text(model: ListedModel) -> str:
+    card = model.card
     facts = (
-        f"{name}: {card['description']}",
-        f"  classes   {', '.join(card['classes'])}",
-        f"  patches   {card['patch_um']:g} um at {card['mpp']:g} um/px",
-        f"  genes     {card['gene_count']}",
-        f"  licence   {card['licence']}",
-        f"  folder    {card['folder']}",
+        f"{model.name}: {model.summary}",
+        f"  patches  {card['patch_um']:g} um at {card['mpp']:g} um/px",
+        f"  genes    {len(card['genes'])}",
+        f"  licence  {card['licence']}",
+        f"  folder   {model.path}",
     )
     return "\n".join(facts)
 

@@ -81,7 +81,7 @@ def trusted_mpp(resolution: Resolution, name: str) -> YX:
     """
     if resolution.mpp is None:
         raise ResolutionError(
-            f"{name} does not say how many um a pixel has: give it with --mpp "
+            f"{name} does not say its resolution in um/px: give it with --mpp "
             "(0.25 for a 40x scan, 0.5 for 20x, 1.0 for 10x)."
         )
     if resolution.verified or resolution.origin == "user":
