@@ -29,8 +29,6 @@ from napari_gimp.training.schedule import (
 )
 
 CLIP_NORM = 1.0
-ENCODER_SHARE = 0.1
-"""Learning rate of pre-trained encoders, in parts of the heads' (spec E)."""
 
 Verdict = tuple[float, ...]
 """How good a model is; compared left to right, larger is better."""
@@ -240,7 +238,7 @@ def rate_groups(
     return parameter_groups(
         model,
         lr=plan.lr,
-        encoder_scale=ENCODER_SHARE if slow_encoders else 1.0,
+        encoder_scale=plan.encoder_share if slow_encoders else 1.0,
         weight_decay=plan.weight_decay,
     )
 

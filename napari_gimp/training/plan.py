@@ -38,6 +38,9 @@ class Plan:
     batch: int = _ask(12, "Patients per step, at least two of each class")
     lr: float = _ask(1e-4, "Peak learning rate (in fine-tuning: of the heads)")
     weight_decay: float = _ask(1e-4, "AdamW's decoupled weight decay")
+    encoder_share: float = _ask(
+        0.1, "Learning rate of pre-trained encoders, in parts of the heads'"
+    )
     warmup: int = _ask(5, "Epochs of linear warm-up before the cosine", "epochs")
     seed: int = _ask(0, "Seed of splits, sampling, masking and first weights")
     device: Device = field(
@@ -67,6 +70,8 @@ class Plan:
         for name in ("lambda_triplet", "lambda_patches", "gene_noise"):
             check(name, getattr(self, name) >= 0, self, "0 or more")
         check("batch", self.batch >= 2, self, "at least 2")
+        share = 0 < self.encoder_share <= 1
+        check("encoder_share", share, self, "above 0, at most 1")
         check("lr", self.lr > 0, self, "above 0")
         check("mask_ratio", 0 < self.mask_ratio < 1, self, "between 0 and 1")
         check("folds", self.folds >= 2, self, "at least 2")
