@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, QUIET, HAIR = "#1b2430", "#5d6875", "#d5dae0"
-FOR, AGAINST = "#c4620a", "#5b3f95"  # the ends of PuOr_r: told apart by everyone
+FOR, AGAINST = "#c4620a", "#0a7f86"  # haematoxylin is purple, so no value may be
 PALER = 0.55  # how far histology is pulled towards white and grey under a map
 PICTURE_PX = 1200  # longer side of histology in figures: what a page can show
 JPEG = {"quality": 90, "subsampling": 0}  # colour is not halved: maps are colour

@@ -90,6 +90,7 @@ class AnalyseDock(Dock):
     def request(self) -> Request:
         """Return what is chosen."""
         from napari_gimp.explain.inference import Request
+        from napari_gimp.sample_data import cache_folder
 
         assert self.session.slide is not None
         return Request(
@@ -99,6 +100,7 @@ class AnalyseDock(Dock):
             sample=self.genes.sample,
             pseudobulk=self.genes.pseudobulk,
             mpp=self._scene.asked_mpp,
+            store=cache_folder() / "features",
         )
 
     def obstacle(self) -> str:

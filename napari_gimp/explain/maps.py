@@ -63,7 +63,7 @@ KINDS = {
         high="for the class",
         unit="logit",
         signed=True,
-        colours="PuOr_r",
+        colours="BrBG_r",
     ),
     "reconstruction_error": MapKind(
         title="Reconstruction error",
