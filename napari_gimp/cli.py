@@ -109,6 +109,11 @@ def _add_training(commands: Any) -> None:
     evaluate = _command(commands, "evaluate", evaluate_, "measure a trained run")
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     evaluate.add_argument("--json", action="store_true")
+    export = _command(commands, "export", export_, "write a run's model for others")
+    export.add_argument("run", type=Path, metavar="RUN", help="an evaluated run")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--description", required=True, help="purpose and limits")
+    export.add_argument("--licence", required=True, help="licence of the weights")
 
 
 def _command(commands: Any, name: str, run: Command, text: str) -> Any:
@@ -245,6 +250,15 @@ def evaluate_(arguments: argparse.Namespace) -> None:
 
     evaluation = evaluate(arguments.run)
     print(evaluation.to_json() if arguments.json else evaluation.table())
+
+
+def export_(arguments: argparse.Namespace) -> None:
+    """Write a run's best checkpoint, with its results, for others to use."""
+    from napari_gimp.publish import publish
+
+    words = {"description": arguments.description, "licence": arguments.licence}
+    card = publish(arguments.run, arguments.out, **words)
+    print(f"{arguments.out}: sha256 {card.sha256}")
 
 
 def _request(**fields: Any) -> Request:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from napari_gimp.errors import CohortError
 from napari_gimp.geometry import Grid, Rect
+from napari_gimp.training.metrics import Score, mean_with_interval
 
 if TYPE_CHECKING:
     from gimp_models.bag import Bag
@@ -45,31 +46,42 @@ class Planted:
     tumour_auc
         Map name to the mean AUC over these slides.
     gene_precision
-        k to the mean precision among the top k genes by size of attribution.
+        k to the mean precision among a patient's top k genes by size of attribution.
+    cohort_precision
+        k to the precision among the top k genes of the cohort: those whose mean
+        attribution, over the patients of a class, is largest in size.
     gene_chance
         Share of planted genes in the panel.
     """
 
     patients: int
-    tumour_auc: Mapping[str, float]
-    gene_precision: Mapping[int, float]
+    tumour_auc: Mapping[str, Score]
+    gene_precision: Mapping[int, Score]
+    cohort_precision: Mapping[int, float]
     gene_chance: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain values."""
+        return asdict(self)
 
     def to_json(self) -> str:
         """Return the numbers as JSON."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(self.as_dict(), indent=1)
 
     def table(self) -> str:
         """Return the numbers as text."""
-        maps = [f"{name}: AUC {auc:.3f}" for name, auc in self.tumour_auc.items()]
-        genes = [f"top {k}: {p:.0%}" for k, p in self.gene_precision.items()]
+        maps = [f"{name}: AUC {auc}" for name, auc in self.tumour_auc.items()]
+        genes = [f"of a patient, top {k}: {p}" for k, p in self.gene_precision.items()]
+        means = [
+            f"of the cohort, top {k}: {p:.3f}" for k, p in self.cohort_precision.items()
+        ]
         return "\n".join(
             [
                 f"Tumour patches against others, {self.patients} held-out slides "
-                "(chance 0.5)",
+                "(chance 0.5; [95 % bootstrap interval over slides])",
                 *(f"  {line}" for line in maps),
-                f"Genes of class modules among the top (chance {self.gene_chance:.0%})",
-                *(f"  {line}" for line in genes),
+                f"Genes of class modules among the top (chance {self.gene_chance:.3f})",
+                *(f"  {line}" for line in (*genes, *means)),
             ]
         )
 
@@ -207,7 +219,7 @@ def _score(
     from napari_gimp.synthetic.cohort import read_truth
 
     aucs: dict[str, list[float]] = {"attention": [], "contribution": []}
-    precisions: dict[int, list[float]] = {k: [] for k in TOP}
+    attributions: dict[int, list[Floats]] = {}
     for bag in tumours:
         codes, grid = read_truth(cohort, bag.patient)
         share = tumour_share(codes, grid, bag.coords_um.numpy(), patch_um)
@@ -215,9 +227,8 @@ def _score(
             auc = tumour_auc(values, share)
             aucs[name] += [] if auc is None else [auc]
         if bag.genes is not None:
-            found = _gene_attribution(model, bag)
-            for k in TOP:
-                precisions[k].append(precision_at(found, planted, k))
+            found = attributions.setdefault(int(bag.label or 0), [])
+            found.append(_gene_attribution(model, bag))
     if not aucs["attention"]:
         raise CohortError(
             f"None of {len(tumours)} held-out tumour slides of {cohort} has patches of "
@@ -225,10 +236,24 @@ def _score(
         )
     return Planted(
         patients=len(aucs["attention"]),
-        tumour_auc={name: float(np.mean(found)) for name, found in aucs.items()},
-        gene_precision={k: float(np.mean(p)) for k, p in precisions.items() if p},
+        tumour_auc={name: mean_with_interval(found) for name, found in aucs.items()},
+        **_gene_scores(attributions, planted),
         gene_chance=float(planted.mean()),
     )
+
+
+def _gene_scores(
+    attributions: Mapping[int, Sequence[Floats]], planted: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Score genes patient by patient, and by their mean over a class's patients."""
+    patients = [found for each in attributions.values() for found in each]
+    means = [np.mean(found, axis=0) for found in attributions.values()]
+    whole = np.abs(means).max(axis=0) if means else np.zeros(len(planted))
+    each = {k: [precision_at(found, planted, k) for found in patients] for k in TOP}
+    return {
+        "gene_precision": {k: mean_with_interval(p) for k, p in each.items() if p},
+        "cohort_precision": {k: precision_at(whole, planted, k) for k in TOP if means},
+    }
 
 
 def _patch_maps(model: Gimp, bag: Bag) -> dict[str, Floats]:

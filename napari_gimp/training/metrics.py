@@ -6,7 +6,7 @@ the rest, and `f1` macro-averaged over classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,19 @@ def measure_with_intervals(
         found.append(measure(labels[drawn], probabilities[drawn]))
     exact = measure(labels, probabilities)
     return {name: _score(exact[name], [f[name] for f in found]) for name in METRICS}
+
+
+def mean_with_interval(values: Sequence[float], *, seed: int = 0) -> Score:
+    """Return the mean of one value per patient, with its 95 % percentile interval."""
+    from scipy.stats import bootstrap
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Score(mean, mean, mean)
+    drawn = bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=seed
+    ).confidence_interval
+    return Score(mean, float(drawn.low), float(drawn.high))
 
 
 def confusion(

@@ -15,6 +15,7 @@ from napari_gimp.planted import (
     tumour_auc,
     tumour_share,
 )
+from napari_gimp.training.metrics import Score, mean_with_interval
 
 STROMA, TUMOUR, PEN = 1, 2, 6
 
@@ -58,3 +59,10 @@ def test_class_genes_leave_out_tissue_modules_and_decoys() -> None:
 def test_a_cohort_without_truth_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="napari-gimp synth"):
         read_modules(tmp_path)
+
+
+def test_a_mean_comes_with_an_interval_that_holds_it() -> None:
+    score = mean_with_interval([0.5, 0.7, 0.9, 0.8])
+    assert 0.5 < score.low < score.value < score.high < 0.9
+    assert score.value == pytest.approx(0.725)
+    assert mean_with_interval([0.4]) == Score(0.4, 0.4, 0.4)

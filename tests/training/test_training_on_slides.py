@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from gimp_models.checkpoint import load
 
@@ -39,6 +38,7 @@ def test_synthetic_slides_go_through_both_stages_to_scored_maps(tmp_path: Path) 
     assert done == list(range(1, 10))
     found = measure_planted(second.out)
     assert set(found.tumour_auc) == {"attention", "contribution"}
-    assert all(0 <= auc <= 1 for auc in found.tumour_auc.values())
+    scores = [*found.tumour_auc.values(), *found.gene_precision.values()]
+    assert all(0 <= s.low <= s.value <= s.high <= 1 for s in scores)
+    assert set(found.cohort_precision) == set(found.gene_precision)
     assert 0 < found.gene_chance < 0.5
-    assert np.isfinite(list(found.gene_precision.values())).all()
