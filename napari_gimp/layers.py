@@ -30,6 +30,8 @@ UNSIGNED_COLORMAPS = ("viridis", "cividis", "magma")
 TEAL_ORANGE = "teal-orange"
 SIGNED_COLORMAPS = (TEAL_ORANGE, "PuOr_r", "BrBG_r", "PRGn")
 """First our own: haematoxylin is purple and eosin red, so neither may mean a value."""
+FAINTEST = 0.25
+"""Share of the opacity at the low end of an unsigned map: faint, yet seen as mapped."""
 TEAL, ORANGE = (0.0, 0.50, 0.55), (0.90, 0.40, 0.0)
 
 
@@ -160,8 +162,8 @@ def map_layer(
 def colormap(patch_map: PatchMap, display: Display) -> Colormap:
     """Return napari's colour map for a map.
 
-    Signed maps fade to nothing at zero, so that the tissue shows where nothing
-    speaks for or against.
+    Signed maps fade to nothing at zero, others towards their low end, so that the
+    tissue shows where the map has little to say.
     """
     from napari.utils import Colormap
 
@@ -170,6 +172,8 @@ def colormap(patch_map: PatchMap, display: Display) -> Colormap:
     colors = _colors(name)
     if patch_map.signed:
         colors[:, 3] = np.abs(np.linspace(-1, 1, STEPS))
+    else:
+        colors[:, 3] = np.linspace(FAINTEST, 1, STEPS)
     return Colormap(colors, name=f"gimp {name}", display_name=name)
 
 

@@ -150,7 +150,8 @@ class GeneChoice:
 def table_line(table: GeneTable) -> str:
     """Return what was found in a table."""
     rows, genes = len(table.samples), len(table.genes)
-    what = "spots" if looks_like_spots(table.samples) else "samples"
+    what = "spot" if looks_like_spots(table.samples) else "sample"
+    what += "s" if rows != 1 else ""
     line = f"{rows:,} {what} × {genes:,} genes, scale: {table.scale}."
     return "\n".join((line, *table.notes))
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import zipfile
 from pathlib import Path
 
@@ -219,25 +218,17 @@ def test_a_missing_file_and_a_broken_zip_are_refused(tmp_path: Path) -> None:
             read_table(tmp_path / name)
 
 
-@pytest.mark.slow
-def test_a_thousand_samples_of_twenty_thousand_genes_take_seconds(
-    tmp_path: Path,
-) -> None:
-    values = np.random.default_rng(0).integers(0, 999, (1000, 20_000), dtype=np.int16)
+def test_a_wide_table_is_read_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 999, (50, 20_000), dtype=np.int16)
     path = tmp_path / "wide.csv"
     header = ",".join(["sample", *(f"ENSG{k:011d}" for k in range(20_000))])
-    names = np.char.add("P", np.arange(1000).astype(str))
-    with path.open("w") as file:
-        file.write(header + "\n")
-        for name, row in zip(names, values, strict=True):
-            file.write(f"{name},{','.join(map(str, row.tolist()))}\n")
+    rows = [f"P{i}," + ",".join(map(str, row)) for i, row in enumerate(values.tolist())]
+    path.write_text("\n".join([header, *rows]))
 
-    start = time.process_time()
     table = read_table(path)
-    seconds = time.process_time() - start
 
-    assert table.values.shape == (1000, 20_000)
-    assert seconds < 15
+    assert table.samples == tuple(f"P{i}" for i in range(50))
+    np.testing.assert_array_equal(table.values, values)
 
 
 @pytest.mark.real_data
