@@ -34,9 +34,15 @@ NOT_GENES = frozenset(
         *("stage", "censorship", "survival_months", "is_female", "train", "status"),
         *("oncotree_code", "time", "event", "os", "os_time", "x", "y", "batch"),
         *("entrez_gene_id", "entrez", "gene_id", "geneid", "length", "chr", "start"),
-        *("end", "strand", "chromosome", "gene_length"),
+        *("end", "strand", "chromosome", "gene_length", "bmi", "height", "weight"),
+        *("days_to_birth", "days_to_death", "days_to_last_follow_up", "os_months"),
+        *("total_counts", "n_counts", "n_genes", "n_unmapped", "n_multimapping"),
+        *("n_nofeature", "n_ambiguous", "__no_feature", "__ambiguous"),
+        *("__too_low_aqual", "__not_aligned", "__alignment_not_unique"),
     )
 )
+"""Lower case. The last are rows that STAR and HTSeq write below or above the genes:
+taken for genes, they would be half of a sample's counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +77,9 @@ def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
         If no column holds expression.
     """
     text = [k for k in range(len(header)) if not _is_number(frame.iloc[:, k])]
-    row_scores = {k: known_fraction(map(str, frame.iloc[:, k])) for k in text}
-    names = max(row_scores, key=lambda k: row_scores[k], default=None)
-    in_rows = names is not None and row_scores[names] > known_fraction(header)
+    found = {k: count_known(map(str, frame.iloc[:, k])) for k in text}
+    names = max(found, key=lambda k: found[k], default=None)
+    in_rows = names is not None and sum(found[names]) > sum(count_known(header))
     if not in_rows:
         names = _sample_column(header, text)
     numbers = _expression_columns(header, {*text, names})
@@ -87,11 +93,19 @@ def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
     return Layout(in_rows, names, numbers, ignored)
 
 
-def known_fraction(names: Iterable[str]) -> float:
-    """Return which fraction of names are known gene symbols or Ensembl numbers."""
-    symbols = [clean_symbol(name) for name in names]
-    found = sum(s in _known() or bool(ENSEMBL.match(s)) for s in symbols)
-    return found / max(len(symbols), 1)
+def count_known(names: Iterable[str]) -> tuple[int, int]:
+    """Return how many different gene symbols and Ensembl numbers are among names.
+
+    A number, not a fraction: the one sample of a table may be called C2 or MET, and
+    would be a gene in all of its one row.
+    """
+    different = {clean_symbol(name) for name in names}
+    return len(different & _known()), sum(map(_is_ensembl, different))
+
+
+def is_known(name: str) -> bool:
+    """Return whether a cleaned name is certainly a gene's."""
+    return name in _known() or _is_ensembl(name)
 
 
 def clean_symbol(name: str) -> str:
@@ -100,9 +114,19 @@ def clean_symbol(name: str) -> str:
     return name.split(".")[0] if ENSEMBL.match(name) else name
 
 
+def may_be_gene(name: str) -> bool:
+    """Return whether a name is none of those that other columns or rows have."""
+    lowered = name.strip().lower()
+    return lowered not in NOT_GENES and not lowered.endswith(OTHER_SUFFIXES)
+
+
 @cache
 def _known() -> frozenset[str]:
     return frozenset(gene for genes in hallmarks().values() for gene in genes)
+
+
+def _is_ensembl(name: str) -> bool:
+    return bool(ENSEMBL.match(name))
 
 
 def _is_number(column: pd.Series) -> bool:
@@ -127,9 +151,4 @@ def _expression_columns(
 ) -> tuple[int, ...]:
     left = [k for k in range(len(header)) if k not in taken]
     marked = [k for k in left if header[k].endswith(EXPRESSION_SUFFIX)]
-    return tuple(marked or [k for k in left if _may_be_gene(header[k])])
-
-
-def _may_be_gene(name: str) -> bool:
-    lowered = name.strip().lower()
-    return lowered not in NOT_GENES and not lowered.endswith(OTHER_SUFFIXES)
+    return tuple(marked or [k for k in left if may_be_gene(header[k])])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +16,15 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.layout import DATES, Layout, clean_symbol, find_layout
+from napari_gimp.genes.layout import (
+    DATES,
+    SAMPLE_NAMES,
+    Layout,
+    clean_symbol,
+    find_layout,
+    is_known,
+    may_be_gene,
+)
 from napari_gimp.genes.scale import Scale, Values, detect_scale
 
 if TYPE_CHECKING:
@@ -123,7 +133,8 @@ def read_table(path: Path) -> GeneTable:
     """Return the gene table of a csv or tsv file, also .gz or .zip.
 
     Genes may be in columns or rows, beside other columns; the delimiter is a
-    tab, comma or semicolon (then the decimal mark is a comma).
+    tab, comma or semicolon (then the decimal mark is a comma, unless the first row
+    shows a point).
 
     Raises
     ------
@@ -147,13 +158,21 @@ def _table(
     """Keep the first of each gene, and say what was left out."""
     first: dict[str, int] = {}
     for k, gene in enumerate(genes):
-        first.setdefault(gene, k)
-    repeated = tuple(dict.fromkeys(g for k, g in enumerate(genes) if first[g] != k))
+        if may_be_gene(gene):
+            first.setdefault(gene, k)
+    repeated = tuple(
+        dict.fromkeys(g for k, g in enumerate(genes) if first.get(g, k) != k)
+    )
     kept = values[:, list(first.values())]
     notes = _notes(layout, tuple(first), repeated)
-    return GeneTable(
-        tuple(samples), tuple(first), kept, detect_scale(kept), repeated, notes
-    )
+    scale = detect_scale(_of_known(kept, tuple(first)))
+    return GeneTable(tuple(samples), tuple(first), kept, scale, repeated, notes)
+
+
+def _of_known(values: Values, genes: Sequence[str]) -> Values:
+    """Return the columns of known genes: one column of days would look like TPM."""
+    known = [k for k, gene in enumerate(genes) if is_known(gene)]
+    return values[:, known] if known else values
 
 
 def _notes(
@@ -206,17 +225,34 @@ def _read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
 
 
 def _parse(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """Read the first line by hand: pandas would rename columns that come twice."""
+    """Read the first line by hand: pandas would rename columns that come twice.
+
+    Columns that name samples are read as text, or 007 would become 7.
+    """
     import pandas as pd
 
     with _open(path) as file:
-        first = file.readline().rstrip("\r\n")
-        mark = max("\t,;", key=first.count)
-        decimal = "," if mark == ";" else "."
+        mark, header = _header(file.readline())
+        rows = file.tell()
+        has_points = re.search(r";-?\d+\.\d", file.readline())
+        file.seek(rows)
+        named = {k for k, name in enumerate(header) if name.lower() in SAMPLE_NAMES}
         frame = pd.read_csv(
-            file, sep=mark, header=None, low_memory=False, decimal=decimal
+            file,
+            sep=mark,
+            header=None,
+            low_memory=False,
+            decimal="," if mark == ";" and not has_points else ".",
+            dtype=dict.fromkeys(named, str),
         )
-    return [cell.strip().strip('"') for cell in first.split(mark)], frame
+    return header, frame
+
+
+def _header(line: str) -> tuple[str, list[str]]:
+    """Return the delimiter and the names of the columns."""
+    mark = max("\t,;", key=line.count)
+    cells = next(csv.reader([line.rstrip("\r\n")], delimiter=mark), [])
+    return mark, [cell.strip() for cell in cells]
 
 
 def _open(path: Path) -> IO[str]:
@@ -242,4 +278,4 @@ def _numbers(frame: pd.DataFrame, path: Path) -> Values:
 def _row_names(frame: pd.DataFrame, layout: Layout) -> list[str]:
     if layout.names is None:
         return [str(k) for k in range(len(frame))]
-    return [str(name) for name in frame.iloc[:, layout.names]]
+    return [str(name).strip() for name in frame.iloc[:, layout.names]]

@@ -79,6 +79,72 @@ def test_semicolons_bring_decimal_commas(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_table(path).values, [[1.5, 2.5], [3.5, 4.5]])
 
 
+def test_semicolons_may_come_with_decimal_points(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.csv"
+    path.write_text("sample;TP53;EGFR\nS0;1.5;2.5\nS1;3.5;4.5\n")
+
+    np.testing.assert_allclose(read_table(path).values, [[1.5, 2.5], [3.5, 4.5]])
+
+
+def test_a_quoted_name_may_hold_the_delimiter(tmp_path: Path) -> None:
+    path = tmp_path / "quoted.csv"
+    path.write_text('"sample","TP53","EGFR","note, free"\n"A",1.5,2.5,"ok, good"\n')
+
+    assert read_table(path).genes == ("TP53", "EGFR")
+
+
+@pytest.mark.parametrize("first", ["sample", ""])
+@pytest.mark.parametrize("samples", [["C2"], ["C2", "C3"], ["MET"]])
+def test_samples_called_like_genes_stay_samples(
+    tmp_path: Path, samples: list[str], first: str
+) -> None:
+    path = tmp_path / "t.csv"
+    unknown = [f"LOC{k}" for k in range(40)]
+    lines = [",".join([first, *SYMBOLS, *unknown])]
+    numbers = ",".join(f"{k}.5" for k in range(len(SYMBOLS) + len(unknown)))
+    path.write_text("\n".join([*lines, *(f"{name},{numbers}" for name in samples)]))
+
+    table = read_table(path)
+
+    assert table.samples == tuple(samples)
+    assert table.genes[: len(SYMBOLS)] == SYMBOLS
+
+
+def test_sample_names_are_kept_as_written_without_blanks_around(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("patient,TP53,EGFR\n007,1.5,2.5\n 008 ,3.5,4.5\n1 0,3,4\n")
+
+    assert read_table(path).samples == ("007", "008", "1 0")
+
+
+def test_symbols_are_preferred_to_ensembl_numbers_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "gdc.tsv"
+    rows = [f"ENSG{k:011d}.3\t{gene}\t{k}.5" for k, gene in enumerate(SYMBOLS)]
+    rows += [f"ENSG{k:011d}.3\tAC{k}.1\t1.5" for k in range(100, 200)]
+    path.write_text("\n".join(["gene_id\tgene_name\tP1", *rows]))
+
+    assert read_table(path).genes[: len(SYMBOLS)] == SYMBOLS
+
+
+def test_a_column_that_is_no_gene_does_not_decide_the_scale(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("sample,follow up (days),TP53,EGFR\nA,4000,1.5,2\nB,3,7.5,8\n")
+
+    assert read_table(path).scale == "log2"
+
+
+def test_summary_rows_of_counting_programs_are_no_genes(tmp_path: Path) -> None:
+    path = tmp_path / "star.tsv"
+    path.write_text(
+        "gene\tP1\nN_unmapped\t999999\nN_noFeature\t5\nTP53\t3\nEGFR\t4\n"
+        "__not_aligned\t9\n"
+    )
+
+    assert read_table(path).genes == ("TP53", "EGFR")
+
+
 def test_clinical_columns_and_other_kinds_of_data_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(
