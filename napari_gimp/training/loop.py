@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gimp_models.bag import Bag
 from gimp_models.checkpoint import save
 from gimp_models.evidence import measure_reference
 from gimp_models.gimp import Gimp, choices
@@ -17,7 +18,7 @@ from gimp_models.objective import GimpFinetune, GimpPretrain
 
 from napari_gimp.errors import RunError
 from napari_gimp.training.events import Event, Kind, write_event
-from napari_gimp.training.fit import EpochDone, Trainer, rate_groups
+from napari_gimp.training.fit import EpochDone, Judge, Judgement, Trainer, rate_groups
 from napari_gimp.training.judge import finetune_judge, pair_logits, pretrain_judge
 from napari_gimp.training.launch import sign_in
 from napari_gimp.training.predict import collated
@@ -86,6 +87,7 @@ def _trainer(run: RunConfig, prepared: Prepared, last: Path | None) -> Trainer:
         if isinstance(objective, GimpPretrain)
         else finetune_judge(pair_logits(prepared.model))
     )
+    judge = _with_reference(judge, prepared)
     progress = TrainingState.read(last).progress if last else None
     slow = run.stage == "finetune" and prepared.pretrained
     groups = rate_groups(prepared.model, run.plan, slow_encoders=slow)
@@ -95,15 +97,27 @@ def _trainer(run: RunConfig, prepared: Prepared, last: Path | None) -> Trainer:
     return trainer
 
 
+def _with_reference(judge: Judge, prepared: Prepared) -> Judge:
+    """Measure the reference means before each judgement, with the epoch's weights.
+
+    They stand for absent genes in the judgement too, so a checkpoint, best or last,
+    holds the model that was judged.
+    """
+
+    def judged(bags: Sequence[Bag], device: torch.device) -> Judgement:
+        batches = (batch.to(device) for batch in collated(prepared.bags.train))
+        measure_reference(prepared.model, batches)
+        return judge(bags, device)
+
+    return judged
+
+
 def _follow_epochs(
     run: RunConfig, prepared: Prepared, trainer: Trainer, tell: Callable[..., None]
 ) -> bool:
     """Run the epochs, keeping each; return whether somebody asked to stop."""
     bags = prepared.bags
     for done in trainer.epochs(bags.train, bags.validation):
-        if done.better:
-            batches = (b.to(trainer.device) for b in collated(bags.train))
-            measure_reference(prepared.model, batches)
         _keep(run, prepared, trainer, done)
         tell(
             "epoch",
