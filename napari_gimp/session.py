@@ -10,10 +10,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from re import fullmatch
+from re import findall, fullmatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
@@ -180,16 +179,17 @@ class Session:
 def guess_sample(slide_name: str, samples: tuple[str, ...]) -> str | None:
     """Return the sample that a slide's name stands for, None if none is near.
 
-    A sample contained in the name wins (the longest); otherwise the most similar
-    one, if at least 60 % of the letters agree.
+    All words of the sample must stand in the name, in a row; the longest wins. Names
+    that merely look alike are other patients: 0001 and 0002, A1 and A10.
     """
-    name = slide_name.lower()
-    inside = [s for s in samples if s and s.lower() in name]
-    if inside:
-        return max(inside, key=len)
-    likeness = {s: SequenceMatcher(None, name, s.lower()).ratio() for s in samples}
-    best = max(likeness, key=lambda s: likeness[s], default=None)
-    return best if best is not None and likeness[best] >= 0.6 else None
+    name = _words(slide_name)
+    inside = [s for s in samples if _words(s).strip() and _words(s) in name]
+    return max(inside, key=len, default=None)
+
+
+def _words(name: str) -> str:
+    """Return letters and digits in lower case, one blank at every other place."""
+    return " ".join(["", *findall(r"[^\W_]+", name.lower()), ""])
 
 
 def looks_like_spots(samples: tuple[str, ...]) -> bool:

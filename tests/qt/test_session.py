@@ -143,6 +143,10 @@ def test_a_session_refuses_what_cannot_be(planted: PatchMap) -> None:
         ("patient_07", ("patient-06", "patient-07"), "patient-07"),
         ("scan", ("TCGA-02-0001", "TCGA-02-0003"), None),
         ("scan", (), None),
+        ("A10", ("A1", "B2"), None),
+        ("TCGA-02-0001-01Z", ("TCGA-02-0003",), None),
+        ("A 1 (H&E)", ("a-1",), "a-1"),
+        ("scan", ("", "-"), None),
     ],
 )
 def test_the_sample_is_guessed_by_the_name_of_the_slide(
