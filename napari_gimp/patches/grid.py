@@ -163,9 +163,16 @@ def _rows_at(
 
 def _nothing_left(tissue: Tissue, patch_um: float, min_tissue: float) -> str:
     height, width = tissue.grid.rect.size_um
+    size = f"the slide of {height / 1e3:.2f} x {width / 1e3:.2f} mm"
+    if min(height, width) < patch_um:
+        return (
+            f"no patch is left: {size} is smaller than one patch of {patch_um:g} um; "
+            "look whether its um/px is right"
+        )
+    out = [f"{mm2:.2g} mm2 of {why}" for why, mm2 in tissue.excluded.items() if mm2]
+    left_out = f" (left out: {', '.join(out)})" if out else ""
     return (
-        f"no patch is left: the slide of {height / 1e3:.2f} x {width / 1e3:.2f} mm has "
-        f"{tissue.area_mm2:.3f} mm2 of tissue and no square of {patch_um:g} um with "
-        f"{min_tissue:.0%} tissue; lower min_tissue, take smaller patches, or look "
-        "whether the slide is stained"
+        f"no patch is left: {size} has {tissue.area_mm2:.2g} mm2 of tissue{left_out} "
+        f"and no square of {patch_um:g} um is at least {min_tissue:.0%} tissue; look "
+        "whether it is a stained section and whether its um/px is right"
     )

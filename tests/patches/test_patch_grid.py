@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,8 +96,19 @@ def test_a_stride_below_the_side_keeps_patches_centred_on_cells() -> None:
 
 
 def test_no_tissue_gives_a_sentence_that_says_what_to_do() -> None:
-    with pytest.raises(PatchError, match="lower min_tissue"):
+    with pytest.raises(PatchError, match="stained section"):
         lay_patches(tissue_of(np.zeros((64, 64), bool)))
+
+
+def test_a_slide_smaller_than_a_patch_is_told_from_one_without_tissue() -> None:
+    with pytest.raises(PatchError, match="smaller than one patch of 128 um"):
+        lay_patches(tissue_of(np.ones((64, 12), bool)))
+
+
+def test_the_filter_that_took_the_tissue_is_named() -> None:
+    empty = tissue_of(np.zeros((64, 64), bool))
+    with pytest.raises(PatchError, match=r"left out: 0\.2 mm2 of pen\)"):
+        lay_patches(replace(empty, excluded={"pen": 0.2, "fold": 0.0}))
 
 
 @pytest.mark.parametrize(
