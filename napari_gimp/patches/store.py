@@ -186,10 +186,22 @@ class FeatureStore:
     def open_or_create(
         self, key: FeatureKey, patches: PatchGrid, width: int
     ) -> StoredFeatures:
-        """Return the features of a key, made empty (N, `width`) if there is none."""
+        """Return the features of a key, made empty (N, `width`) if there is none.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written to, or the entry is damaged.
+        """
         path = self.path(key)
         if not path.exists():
-            self._create(path, key, patches, width)
+            try:
+                self._create(path, key, patches, width)
+            except OSError as error:
+                raise StoreError(
+                    f"features cannot be kept in {self.root} "
+                    f"({error.strerror or error}); give a folder that can be written to"
+                ) from error
         return self.open(key)
 
     def _create(
@@ -199,21 +211,29 @@ class FeatureStore:
         import zarr
 
         building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        group = zarr.open_group(building, mode="w-", zarr_format=3)
-        group.create_array(
-            "features",
-            shape=(len(patches), width),
-            chunks=(CHUNK_ROWS, width),
-            dtype="float32",
-            fill_value=float("nan"),
-        )
-        group.create_array("coords_um", data=patches.coords_um)
-        group.create_array("index", data=patches.index)
-        group.attrs.update({"key": _plain(key), "done": 0})
         try:
+            group = zarr.open_group(building, mode="w-", zarr_format=3)
+            _fill(group, key, patches, width)
             building.rename(path)
-        except OSError:  # another extraction was first; its entry is as good
-            shutil.rmtree(building)
+        except OSError:
+            if not path.exists():  # else another extraction was first, which is as good
+                raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)  # renamed, it is not there
+
+
+def _fill(group: zarr.Group, key: FeatureKey, patches: PatchGrid, width: int) -> None:
+    """Write an empty entry: no row is there yet."""
+    group.create_array(
+        "features",
+        shape=(len(patches), width),
+        chunks=(CHUNK_ROWS, width),
+        dtype="float32",
+        fill_value=float("nan"),
+    )
+    group.create_array("coords_um", data=patches.coords_um)
+    group.create_array("index", data=patches.index)
+    group.attrs.update({"key": _plain(key), "done": 0})
 
 
 def _plain(key: FeatureKey) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import napari_gimp.patches.store as store_module
 from napari_gimp.errors import StoreError
 from napari_gimp.geometry import Grid
 from napari_gimp.patches.extract import extract, extract_all
@@ -111,6 +112,24 @@ def test_nothing_half_made_is_left_in_the_folder(tmp_path) -> None:
     FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
 
     assert [p.name for p in tmp_path.iterdir()] == [f"{KEY.digest}.zarr"]
+
+
+def test_a_file_in_the_folders_place_is_told(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreError, match="can be written to"):
+        FeatureStore(tmp_path / "file").open_or_create(KEY, patches_of(3), 2)
+
+
+def test_an_interruption_leaves_no_half_made_entry(tmp_path, monkeypatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_module, "_fill", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_extractions_of_one_slide_do_not_disturb_each_other(
