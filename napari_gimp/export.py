@@ -12,6 +12,7 @@ beside its place and renamed.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -61,14 +62,25 @@ def check_out(out: Path) -> None:
     Raises
     ------
     ResultError
-        If `out` is a file, or a folder that holds something else.
+        If `out` is a file or lies below one, is a folder that holds something else,
+        or may not be written.
     """
     if out.is_file():
         raise ResultError(f"'{out}' is a file; a result needs a folder. Give another.")
+    _check_writable(next(p for p in out.absolute().parents if p.exists()))
     if out.is_dir() and any(out.iterdir()) and not is_result(out):
         raise ResultError(
             f"The folder '{out}' holds other files; a result only goes into a new or "
             "empty folder, or over a former result. Give another folder."
+        )
+
+
+def _check_writable(parent: Path) -> None:
+    if not parent.is_dir():
+        raise ResultError(f"'{parent}' is a file, so no folder fits below it.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ResultError(
+            f"The folder '{parent}' may not be written to. Give another place."
         )
 
 
@@ -101,7 +113,7 @@ def _swap(fresh: Path, out: Path, former: Path) -> None:
         out.rename(former)
     try:
         fresh.rename(out)
-    except OSError:
+    except BaseException:  # an interruption here must not cost the former result
         if had:
             former.rename(out)
         raise

@@ -163,6 +163,32 @@ def test_a_file_is_refused(result: Result, tmp_path: Path) -> None:
         export.write_result(result, tmp_path / "out")
 
 
+def test_a_place_below_a_file_is_refused_before_the_analysis(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultError, match="is a file"):
+        export.check_out(tmp_path / "file" / "a" / "b")
+
+
+def test_an_interruption_while_renaming_keeps_the_former_result(
+    written: Path, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(written, out)
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "fresh":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export.write_result(result, out)
+
+    assert (out / "result.json").is_file()
+    assert names(tmp_path) == {"out"}
+
+
 def test_a_full_disk_keeps_the_former_result(
     written: Path, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
