@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,8 +31,10 @@ Command = Callable[[argparse.Namespace], None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     arguments = parser().parse_args(argv)
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # we say it
     try:
         arguments.command(arguments)
+        sys.stdout.flush()  # here a broken pipe can still be caught
     except GimpError as error:
         print(f"napari-gimp: {error}", file=sys.stderr)
         return 2
@@ -199,7 +202,7 @@ def run_(arguments: argparse.Namespace) -> None:
     )
     result = _run_to_report(request, arguments.out, quiet=arguments.json)
     if arguments.json:
-        print((arguments.out / "result.json").read_text())
+        print((arguments.out / "result.json").read_text(encoding="utf-8"))
     else:
         _print_result(result)
 
@@ -295,10 +298,10 @@ def _print_result(result: Result) -> None:
 
 
 def _encoder(arguments: argparse.Namespace) -> tuple[Any, str]:
+    from napari_gimp.explain.setting import pick_device
     from napari_gimp.patches.encoders import load_encoder
 
-    device = "cpu" if arguments.device == "auto" else arguments.device
-    return load_encoder(arguments.encoder), device
+    return load_encoder(arguments.encoder), pick_device(arguments.device)
 
 
 def _patches(path: Path, mpp: float | None, stack: ExitStack) -> tuple[Any, Any]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -132,6 +136,66 @@ def test_a_run_file_with_an_unknown_key(
     path = tmp_path / "run.toml"
     path.write_text('stage = "pretrain"\nlearning_rat = 1\n')
     assert "learning_rat" in refuse(capsys, "train", path)
+
+
+@pytest.mark.parametrize("choice", [("--sample", "A1"), ("--pseudobulk",)])
+def test_a_sample_without_a_table(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], choice: list[str]
+) -> None:
+    text = refuse(capsys, "run", slide, *choice, "--out", tmp_path / "out")
+    assert "--genes" in text
+
+
+@pytest.mark.parametrize("command", ["run", "features"])
+def test_a_store_that_is_a_file(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    option = "--store" if command == "run" else "--out"
+    where = [option, tmp_path / "file"]
+    where += ["--out", tmp_path / "out"] if command == "run" else []
+    assert "file" in refuse(capsys, command, slide, *where)
+    assert left_behind(tmp_path) == {"slide.tif", "file"}
+
+
+def test_a_device_that_nobody_has(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--out", tmp_path / "store", "--device", "abacus")
+    assert "abacus" in refuse(capsys, "features", slide, *where)
+
+
+def test_a_tiff_cut_off_before_its_directory(slide: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.tif"
+    path.write_bytes(b"II*\0\xff\xff\x00\x00" + bytes(64))
+    told = run_apart("info", path)
+    assert told.returncode == 2
+    assert "cut off" in told.stderr
+    assert len(told.stderr.splitlines()) == 1, "one sentence, no library's noise"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    ends = os.pipe()
+    os.close(ends[0])
+    with os.fdopen(ends[1], "w") as closed_pipe:
+        told = run_apart("models", stdout=closed_pipe)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def run_apart(
+    *argv: object, stdout: IO[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in its own process, its output buffered as in a pipe."""
+    command = [sys.executable, "-m", "napari_gimp.cli", *map(str, argv)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        command,
+        stdout=stdout or subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=False,
+    )
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,12 +139,24 @@ def pick_device(wanted: str) -> str:
 
 def _genes(request: Request, card: Card) -> tuple[str | None, Aligned | None]:
     if request.genes is None:
+        _check_slide_only(request)
         return None, None
     from napari_gimp.genes.panel import align
     from napari_gimp.genes.table import read_table
 
     profile = _profile(read_table(request.genes), request)
     return profile.sample, align(profile, panel_of(card))
+
+
+def _check_slide_only(request: Request) -> None:
+    """Refuse a choice of sample that would silently do nothing."""
+    if request.sample is None and not request.pseudobulk:
+        return
+    asked = f"the sample '{request.sample}'" if request.sample else "a pseudobulk"
+    raise GeneError(
+        f"You asked for {asked} but gave no gene table. Give the table (--genes FILE), "
+        "or leave the sample out to analyse the slide alone."
+    )
 
 
 def panel_of(card: Card) -> Panel:

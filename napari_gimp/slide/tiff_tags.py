@@ -45,7 +45,10 @@ def main_levels(tiff: Any, name: str) -> list[list[Any]]:
                 f"{name} is a {vendor} file, which OpenSlide reads."
             )
     if not tiff.series or not tiff.pages:
-        raise SlideError(f"{name} is a TIFF without images.")
+        raise SlideError(
+            f"{name} is a TIFF without images: it is cut off or damaged; copy the file "
+            "again from its source."
+        )
     series = _main_series(tiff)
     planar = series.axes in ("CYX", "SYX")
     if not planar and len(series.levels[0].pages) > 1:
