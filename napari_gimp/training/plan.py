@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -13,6 +14,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 STAGES: tuple[Stage, ...] = ("pretrain", "finetune")
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda")
+MOST_SEED = 2**31 - 1  # numpy takes 32 bits, and the inner split uses seed + 1
 _T = TypeVar("_T", int, float)
 
 
@@ -50,8 +52,14 @@ class Plan:
     fold: int = _ask(0, "The part held out for testing, from 0")
     patience: int = _ask(10, "Stop after so many epochs without a better one", "epochs")
     max_patches: int = _ask(2048, "Patches drawn per slide and step", "patches")
-    window: int = _ask(2048, "Consecutive patches in which a run is masked", "patches")
-    mask_ratio: float = _ask(0.5, "Part of the window that is masked")
+    window: int = _ask(
+        2048,
+        "Consecutive patches in which a run is masked; a start brings its own",
+        "patches",
+    )
+    mask_ratio: float = _ask(
+        0.5, "Part of the window that is masked; a start brings its own"
+    )
     lambda_triplet: float = _ask(1.0, "Weight of the triplet loss")
     lambda_patches: float = _ask(
         0.0, "Weight of masked patches in fine-tuning; 0: reconstructions get stale"
@@ -59,20 +67,24 @@ class Plan:
     gene_noise: float = _ask(
         0.5, "Noise on expression in training, against learning by heart", "sd"
     )
-    top_genes: int = _ask(0, "Keep the genes of largest variance; 0: all", "genes")
+    top_genes: int = _ask(
+        0, "Keep the genes of largest variance; 0: all. A start brings its own", "genes"
+    )
     workers: int = _ask(1, "Slides prepared at once", "threads")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "max_patches", "window", "workers", "patience"):
             check(name, getattr(self, name) >= 1, self, "a whole number from 1 on")
-        for name in ("warmup", "weight_decay", "seed", "top_genes"):
+        for name in ("warmup", "weight_decay", "top_genes"):
             check(name, getattr(self, name) >= 0, self, "0 or more")
+        seeds = f"a whole number from 0 to {MOST_SEED}"
+        check("seed", 0 <= self.seed <= MOST_SEED, self, seeds)
         for name in ("lambda_triplet", "lambda_patches", "gene_noise"):
             check(name, getattr(self, name) >= 0, self, "0 or more")
         check("batch", self.batch >= 2, self, "at least 2")
         share = 0 < self.encoder_share <= 1
         check("encoder_share", share, self, "above 0, at most 1")
-        check("lr", self.lr > 0, self, "above 0")
+        check("lr", 0 < self.lr < math.inf, self, "above 0 and finite")
         check("mask_ratio", 0 < self.mask_ratio < 1, self, "between 0 and 1")
         check("folds", self.folds >= 2, self, "at least 2")
         check("fold", 0 <= self.fold < self.folds, self, f"0 to {self.folds - 1}")
@@ -86,7 +98,7 @@ def check(name: str, fits: bool, config: object, right: str) -> None:
         raise RunError(f"{name} is {value!r}; it must be {right}. Change run.toml.")
 
 
-# The published schedule of pre-training is 100 epochs in batches of 16.
+# Our choice: the paper's abstract, all that was at hand, gives no schedule.
 DEFAULT_PLANS: Mapping[Stage, Plan] = {
     "pretrain": Plan(epochs=100, batch=16, patience=100),
     "finetune": Plan(),

@@ -20,6 +20,7 @@ from napari_gimp.training.plan import DEFAULT_PLANS, STAGES, Plan, Stage, check
 Grouping = Literal["contiguous", "pathway", "correlation"]
 
 GROUPINGS: tuple[Grouping, ...] = ("contiguous", "pathway", "correlation")
+MODELS = ("gimp",)  # those of the registry, named here because it imports torch
 SIZES = ("tiny", "small", "base")
 _PATHS = ("manifest", "genes", "out", "start", "store")
 
@@ -37,10 +38,11 @@ class RunConfig:
     out
         The run folder, made if needed.
     model, size
-        Architecture in the registry, and its preset.
+        Architecture in the registry, and its preset; a start brings its own preset.
     grouping
         Which genes are read together: "contiguous" (stored order), "pathway" (the
-        hallmark gene sets) or "correlation" (clusters of the training fold).
+        hallmark gene sets) or "correlation" (clusters of the training fold);
+        a start brings its own.
     encoder
         Patch encoder by name.
     start
@@ -53,7 +55,7 @@ class RunConfig:
     Raises
     ------
     RunError
-        If the stage, the size or the grouping is unknown.
+        If the stage, the model, the size or the grouping is unknown.
     """
 
     stage: Stage
@@ -70,6 +72,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check("stage", self.stage in STAGES, self, f"one of {', '.join(STAGES)}")
+        check("model", self.model in MODELS, self, f"one of {', '.join(MODELS)}")
         check("size", self.size in SIZES, self, f"one of {', '.join(SIZES)}")
         known = self.grouping in GROUPINGS
         check("grouping", known, self, f"one of {', '.join(GROUPINGS)}")

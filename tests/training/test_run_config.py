@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_gimp.errors import RunError
-from napari_gimp.training.run import DEFAULT_PLANS, Plan, RunConfig
+from napari_gimp.training.run import DEFAULT_PLANS, MODELS, Plan, RunConfig
 
 MINIMAL = 'stage = "finetune"\nmanifest = "m.csv"\ngenes = "g.csv"\nout = "run"\n'
 
@@ -37,6 +37,9 @@ def test_an_unknown_key_is_named_with_the_nearest_choice(tmp_path: Path) -> None
         (MINIMAL + '[plan]\nepochs = "9"\n', "whole number"),
         (MINIMAL + "[plan]\nepochs = true\n", "whole number"),
         (MINIMAL + "[plan]\nepochs = 0\n", "from 1 on"),
+        (MINIMAL + "[plan]\nseed = 4294967295\n", "0 to 2147483647"),
+        (MINIMAL + "[plan]\nlr = inf\n", "above 0 and finite"),
+        (MINIMAL + 'model = "gimpy"\n', "model is 'gimpy'; it must be one of gimp"),
         (MINIMAL + "[plan]\nfold = 5\n", "0 to 4"),
         (MINIMAL + "[plan]\nmask_ratio = 1.0\n", "between 0 and 1"),
         (MINIMAL + '[plan]\ndevice = "tpu"\n', "auto, cpu, cuda"),
@@ -48,6 +51,12 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(
 ) -> None:
     with pytest.raises(RunError, match=says):
         RunConfig.read(write(tmp_path, text))
+
+
+def test_the_models_that_can_be_trained_are_those_of_the_registry() -> None:
+    from gimp_models.registry import MODELS as REGISTERED
+
+    assert set(MODELS) == set(REGISTERED)
 
 
 def test_a_missing_run_file_is_a_run_error(tmp_path: Path) -> None:
