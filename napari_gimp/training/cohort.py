@@ -178,6 +178,11 @@ def _read_table(manifest: Path) -> pd.DataFrame:
             "Give a .csv, or a .tsv with tabs."
         ) from error
     table.columns = table.columns.str.strip().str.lower()
+    if twice := _twice(table.columns):
+        raise CohortError(
+            f"The manifest {manifest} has more than one column {', '.join(twice)} "
+            "(case does not count). Rename or remove all but one."
+        )
     for name in table.columns:
         table[name] = table[name].str.strip()
     return table

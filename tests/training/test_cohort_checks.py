@@ -54,6 +54,12 @@ def test_a_missing_column_is_named_with_those_there_are(drawn: Any) -> None:
         read_cohort(drawn.manifest, drawn.genes)
 
 
+def test_a_column_named_twice_is_refused(drawn: Any) -> None:
+    edit(drawn.manifest, "site", "Label")
+    with pytest.raises(CohortError, match="more than one column label"):
+        read_cohort(drawn.manifest, drawn.genes)
+
+
 def test_a_class_too_small_for_the_folds_is_named_with_its_count(drawn: Any) -> None:
     cohort = read_cohort(drawn.manifest, drawn.genes)
     with pytest.raises(CohortError, match=r"benign \(6\), tumour \(6\)"):
