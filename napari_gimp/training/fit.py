@@ -203,8 +203,9 @@ class Trainer:
         total, parts = self._module(_Opaque(batch.to(self.device), generator))
         if not bool(total.isfinite()):
             raise RunError(
-                f"The loss is {float(total)} at step {self.progress.step}. Lower lr, "
-                "or look for broken features or genes; checkpoints/last is from before."
+                f"The loss is {float(total.detach())} at step {self.progress.step}. "
+                "Lower lr, or look for broken features or genes; checkpoints/last is "
+                "from before."
             )
         self._optimizer.zero_grad(set_to_none=True)
         self._fabric.backward(total)
