@@ -18,7 +18,14 @@ from gimp_models.objective import GimpFinetune, GimpPretrain
 
 from napari_gimp.errors import RunError
 from napari_gimp.training.events import Event, Kind, write_event
-from napari_gimp.training.fit import EpochDone, Judge, Judgement, Trainer, rate_groups
+from napari_gimp.training.fit import (
+    CLIP_NORM,
+    EpochDone,
+    Judge,
+    Judgement,
+    Trainer,
+    rate_groups,
+)
 from napari_gimp.training.judge import finetune_judge, pair_logits, pretrain_judge
 from napari_gimp.training.launch import sign_in
 from napari_gimp.training.predict import collated
@@ -154,10 +161,27 @@ def _keep(
 def _settled(run: RunConfig, prepared: Prepared) -> tuple[str, ...]:
     """List what the paper leaves open, as settled here and before."""
     model = prepared.model
-    here = (*choices(model.config), *objective_of(run, model).choices)
+    own = (*choices(model.config), *objective_of(run, model).choices)
+    here = (*own, *_schedule(run, pretrained=prepared.pretrained))
     before = [text for text in prepared.card.choices if text not in here]
     prefix = "In pre-training: "
     return (*here, *(f"{prefix}{text.removeprefix(prefix)}" for text in before))
+
+
+def _schedule(run: RunConfig, *, pretrained: bool) -> tuple[str, ...]:
+    plan = run.plan
+    slow = run.stage == "finetune" and pretrained
+    share = f", encoders at {plan.encoder_share:g} of it" if slow else ""
+    loss = "loss" if run.stage == "pretrain" else "cross-entropy"
+    return (
+        f"Schedule: at most {plan.epochs} epochs of AdamW, peak rate {plan.lr:g}"
+        f"{share}, weight decay {plan.weight_decay:g}, {plan.warmup} epochs of warm-up,"
+        f" cosine, batches of {plan.batch} patients balanced by class, gradient norm "
+        f"clipped at {CLIP_NORM:g}.",
+        f"Epoch kept: least {loss} on the validation patients; ends after "
+        f"{plan.patience} epochs without a better one.",
+        f"Noise of {plan.gene_noise:g} sd on expression in training.",
+    )
 
 
 def _open_folder(folder: RunFolder, run: RunConfig, *, resume: bool) -> None:
