@@ -152,8 +152,9 @@ class RunFolder:
 
     @property
     def used(self) -> bool:
-        """Whether a run has begun here."""
-        return self.events.exists() or self.last.exists()
+        """Whether there is training to go on from, or to lose."""
+        between = self.last.with_name("last.old")  # see state.replace_folder
+        return self.last.exists() or between.exists()
 
     def request_stop(self) -> None:
         """Ask the training process to end cleanly after its epoch."""

@@ -12,7 +12,7 @@ from gimp_models.checkpoint import load
 from gimp_models.evidence import measure_reference
 from safetensors.torch import load_file
 
-from napari_gimp.errors import RunError
+from napari_gimp.errors import GimpError, RunError
 from napari_gimp.training.events import Event, read_events
 from napari_gimp.training.loop import train
 from napari_gimp.training.run import RunConfig
@@ -120,6 +120,18 @@ def test_a_used_folder_is_refused_and_kept(drawn: Any, tmp_path: Path) -> None:
     assert all(torch.equal(v, before[k]) for k, v in weights(run.folder.last).items())
 
 
+def test_a_run_that_failed_before_its_first_epoch_may_begin_again(
+    drawn: Any, tmp_path: Path
+) -> None:
+    run = drawn.run(tmp_path / "run", plan={"epochs": 1})
+    with pytest.raises(GimpError):
+        train(replace(run, genes=tmp_path / "none.csv"))
+    assert not run.folder.used
+    train(run)
+    assert kinds(run)[-1] == "finished"
+    assert run.folder.used
+
+
 def test_resuming_another_configuration_is_refused(drawn: Any, tmp_path: Path) -> None:
     run = drawn.run(tmp_path / "run", plan={"epochs": 1})
     train(run)
@@ -170,13 +182,16 @@ def test_the_card_lists_the_choices_of_both_stages(drawn: Any, tmp_path: Path) -
     first = drawn.run(tmp_path / "first", plan={"epochs": 1})
     train(first)
     second = drawn.run(
-        tmp_path / "second", stage="finetune", start=first.out, plan={"epochs": 1}
+        tmp_path / "second", stage="finetune", start=first.out, plan={"epochs": 2}
     )
     train(second)
     before, after = (load(run.folder.last).card.choices for run in (first, second))
     assert any(text.startswith("Triplets: ") for text in before)
     assert any(text.startswith("In pre-training: Triplets: ") for text in after)
     assert any(text.startswith("Fine-tuning: ") for text in after)
+    assert any(text.startswith("Schedule: at most 2 epochs") for text in after)
+    assert any("least cross-entropy on the validation" in text for text in after)
+    assert any(text.startswith("In pre-training: Schedule: ") for text in after)
     assert len(set(after)) == len(after)
 
 
