@@ -97,7 +97,8 @@ class TrainDock(Dock):
     def _start(self) -> None:
         try:
             config = self.form.config()
-            path = config.write(config.out / "run.toml")
+            # Not run.toml: that of a run which is there must outlive a refusal.
+            path = config.write(config.folder.asked)
             launch(path, resume=self.resume.isChecked())
         except GimpError as error:
             self.notice.say(str(error), "error")

@@ -121,6 +121,11 @@ class RunFolder:
         return self.root / "run.toml"
 
     @property
+    def asked(self) -> Path:
+        """What a dock asks for; it becomes `run.toml` once it may train here."""
+        return self.root / "asked.toml"
+
+    @property
     def events(self) -> Path:
         """Append-only JSON lines."""
         return self.root / "events.jsonl"

@@ -91,13 +91,14 @@ def test_a_number_out_of_range_is_told_in_place(qtbot: Any, config: RunConfig) -
 
     assert dock.notice.property("tone") == "error"
     assert "fold is 9" in dock.notice.text()
-    assert not (config.out / "run.toml").exists()
+    assert not config.out.exists()
 
 
 def test_a_run_on_disk_is_found_again_with_its_curves(
     qtbot: Any, config: RunConfig
 ) -> None:
     path = config.write(config.out / "run.toml")
+    RunFolder(config.out).last.mkdir(parents=True)
     for event in EPOCHS:
         write_event(RunFolder(config.out).events, event)
     dock = TrainDock(None)
@@ -142,6 +143,26 @@ def test_stop_leaves_the_file_that_asks_for_a_clean_end(
     dock.stop.click()
 
     assert RunFolder(config.out).stop.exists()
+
+
+def test_asking_leaves_the_configuration_of_a_run_that_is_there(
+    qtbot: Any, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RunConfig] = []
+    monkeypatch.setattr(
+        "napari_gimp._qt.train.launch",
+        lambda path, resume: asked.append(RunConfig.read(path)),
+    )
+    held = config.write(config.out / "run.toml").read_text()
+    RunFolder(config.out).log.touch()
+    dock = TrainDock(None)
+    qtbot.addWidget(dock)
+    dock.form.fill(replace(config, plan=replace(config.plan, epochs=77)))
+
+    dock.start.click()
+
+    assert asked[0].plan.epochs == 77
+    assert (config.out / "run.toml").read_text() == held
 
 
 @pytest.mark.slow
