@@ -56,11 +56,14 @@ def finetune_judge(logits: Logits) -> Judge:
 
 
 def pair_logits(model: Gimp) -> Logits:
-    """Return batch -> logits (B, C) of both modalities."""
+    """Return batch -> logits (B, C) of both modalities.
+
+    A patient without genes is judged by the image head, as `napari-gimp run` answers.
+    """
 
     def logits(batch: Batch) -> Tensor:
-        out: Tensor = model(batch).logits
-        return out
+        out = model(batch)
+        return torch.where(batch.has_genes[:, None], out.logits, out.image_logits)
 
     return logits
 

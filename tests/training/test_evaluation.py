@@ -16,6 +16,7 @@ from napari_gimp.errors import RunError
 from napari_gimp.training.baselines import BranchAlone
 from napari_gimp.training.evaluate import Evaluation, evaluate
 from napari_gimp.training.fit import noisy
+from napari_gimp.training.judge import pair_logits
 from napari_gimp.training.loop import train
 
 
@@ -92,6 +93,18 @@ def test_a_branch_alone_never_looks_at_the_other_modality(branch: Any) -> None:
     first, second = (alone.logits(collate([bag])) for bag in (one, mixed))
     assert torch.equal(first, second)
     assert not torch.equal(first, alone.logits(collate([other])))
+
+
+def test_a_patient_without_genes_is_judged_as_the_viewer_judges() -> None:
+    from napari_gimp.explain.prediction import predict
+
+    size = GimpConfig.preset("tiny", patch_features=8, genes=6, classes=2)
+    model, both = Gimp(size).eval(), patient(1)
+    blank = Bag(both.features, both.coords_um)
+    with torch.no_grad():
+        found = pair_logits(model)(collate([both, blank])).softmax(1).numpy()
+    for row, bag in zip(found, (both, blank), strict=True):
+        assert np.allclose(row, predict(model, collate([bag])).probabilities, atol=1e-5)
 
 
 def test_noise_spares_patients_without_genes() -> None:
