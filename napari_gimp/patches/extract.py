@@ -110,9 +110,10 @@ def extract(
     encoder = encoder.to(device)
     features = np.full((len(patches), encoder.width), np.nan, dtype=np.float32)
     stored = _stored(source, patches, encoder, store)
-    start = stored.done if stored else 0
-    if stored and start:
-        features[:start] = stored.read()
+    known = _known(stored)
+    start = len(known)
+    if start:
+        features[:start] = known
         yield Extracted(start, len(patches), slice(0, start), features)
     for rows, pixels in _batches(source, patches, encoder, start, batch_size):
         features[rows] = encoder(pixels)
@@ -145,6 +146,19 @@ def _stored(
         return None
     key = FeatureKey.of(source, patches, encoder)
     return store.open_or_create(key, patches, encoder.width)
+
+
+def _known(stored: StoredFeatures | None) -> Features:
+    """Return the stored rows up to the first that is not there.
+
+    Two extractions that write the same chunk at once can lose rows of each other,
+    and one that is stopped does not write its own again.
+    """
+    if stored is None:
+        return np.empty((0, 0), np.float32)
+    rows = stored.read()
+    lost = np.flatnonzero(np.isnan(rows).any(axis=1))
+    return rows[: lost[0]] if len(lost) else rows
 
 
 def _batches(

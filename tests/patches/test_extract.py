@@ -154,6 +154,21 @@ def test_complete_features_are_not_computed_again(
     assert encoder.patches_seen == noise_slide.pixels_read == 0
 
 
+def test_stored_rows_that_got_lost_are_computed_again(
+    noise_slide, encoder, tmp_path
+) -> None:
+    patches, store = lay(noise_slide), FeatureStore(tmp_path)
+    expected = extract_all(noise_slide, patches, encoder, store=store)
+    key = FeatureKey.of(noise_slide, patches, encoder)
+    lost = np.full((2, encoder.width), np.nan, np.float32)
+    store.open(key).write(3, lost)
+
+    again = extract_all(noise_slide, patches, encoder, store=store)
+
+    np.testing.assert_array_equal(again, expected)
+    np.testing.assert_array_equal(store.open(key).read(), expected)
+
+
 def test_bands_hold_few_rows_and_few_patches() -> None:
     mask = np.ones((200, 900), bool)
     tissue = Tissue(mask, Grid(mask.shape, (8.0, 8.0)))
