@@ -10,7 +10,12 @@ from qtpy.QtWidgets import QComboBox, QPushButton
 
 from napari_gimp._qt.parts import Dock, Notice, allow, ask_folder
 from napari_gimp.errors import CheckpointError
-from napari_gimp.explain.models import ListedModel, list_models, resolve_model
+from napari_gimp.explain.models import (
+    ListedModel,
+    list_models,
+    model_in,
+    resolve_model,
+)
 
 NO_MODEL = "No model is chosen. Train one in the Train dock, or choose its folder."
 
@@ -59,7 +64,7 @@ class ModelChoice:
     def choose(self, path: Path) -> None:
         """Add a checkpoint folder and choose it; says so if it is none."""
         try:
-            model = listed_model(path)
+            model = model_in(resolve_model(path))
         except CheckpointError as error:
             self.card.say(str(error), "error")
             return
@@ -76,18 +81,6 @@ class ModelChoice:
         tip = card_text(model.card) if model else ""
         allow(self.models, tip=tip, obstacle="" if model else NO_MODEL)
         self.changed.emit()
-
-
-def listed_model(path: Path) -> ListedModel:
-    """Return the model of a checkpoint or run folder, with its card.
-
-    Raises
-    ------
-    CheckpointError
-        If the folder is none, or its card cannot be read.
-    """
-    folder = resolve_model(path)
-    return next(m for m in list_models(folder.parent) if m.path == folder)
 
 
 def card_text(card: dict[str, Any]) -> str:

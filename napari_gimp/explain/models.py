@@ -55,8 +55,18 @@ def list_models(folder: Path = SHIPPED) -> list[ListedModel]:
     CheckpointError
         If a card cannot be read.
     """
-    cards = sorted(folder.glob(f"*/{CARD}"))
-    return [ListedModel(p.parent.name, p.parent, _read(p)) for p in cards]
+    return [model_in(card.parent) for card in sorted(folder.glob(f"*/{CARD}"))]
+
+
+def model_in(folder: Path) -> ListedModel:
+    """Return the checkpoint in a folder; what lies beside it does not matter.
+
+    Raises
+    ------
+    CheckpointError
+        If its card cannot be read.
+    """
+    return ListedModel(folder.name, folder, _read(folder / CARD))
 
 
 def resolve_model(name_or_path: str | Path, *, shipped: Path = SHIPPED) -> Path:
@@ -81,7 +91,9 @@ def resolve_model(name_or_path: str | Path, *, shipped: Path = SHIPPED) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError("it holds no named values")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"The model card '{path}' cannot be read ({error}). Install the package "

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from napari_gimp.errors import CheckpointError
-from napari_gimp.explain.models import list_models, resolve_model
+from napari_gimp.explain.models import list_models, model_in, resolve_model
 
 
 @pytest.fixture
@@ -47,6 +47,18 @@ def test_a_file_is_refused_with_what_a_model_is(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match="a model is a folder"):
         resolve_model(tmp_path / "model.pt")
+
+
+def test_a_damaged_card_beside_a_model_does_not_matter(shipped: Path) -> None:
+    (shipped / "demo" / "card.json").write_text("{")
+
+    assert model_in(shipped / "breast-subtype").card["classes"] == ["a", "b"]
+
+
+def test_a_card_that_is_a_list_is_damaged(shipped: Path) -> None:
+    (shipped / "demo" / "card.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="no named values"):
+        model_in(shipped / "demo")
 
 
 def test_a_damaged_card_is_named(shipped: Path) -> None:
