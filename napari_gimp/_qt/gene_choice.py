@@ -110,6 +110,7 @@ class GeneChoice:
         self.samples.addItems(list(table.samples))
         self.sum.setChecked(looks_like_spots(table.samples))
         self._guess()
+        self._wanted = None  # the next slide is another patient's
         self.samples.blockSignals(False)
         self._show()
 

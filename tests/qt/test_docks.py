@@ -113,6 +113,18 @@ def test_no_sample_is_taken_where_none_fits_the_slide(
     assert analyse.request().sample == "TCGA-B2"
 
 
+def test_a_sample_that_was_asked_for_is_not_that_of_the_next_slide(
+    viewer: Any, analyse: AnalyseDock, make_table: Make, deliver: Deliver
+) -> None:
+    analyse.genes.choose(make_table("patient-3", "patient-7"), "patient-3")
+    deliver(analyse.genes.reading)
+    assert analyse.genes.sample == "patient-3"
+
+    scene_of(viewer).session.slide = Path("next") / "patient-7.tif"
+
+    assert analyse.genes.sample == "patient-7"
+
+
 def test_a_table_that_cannot_be_read_is_told_in_place_and_bars_the_run(
     analyse: AnalyseDock, tmp_path: Path, deliver: Deliver
 ) -> None:
