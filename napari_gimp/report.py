@@ -235,6 +235,7 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> str:
 
 def _slide_rows(result: Result) -> list[tuple[str, str]]:
     (high, wide), (my, mx) = result.size_px, result.mpp
+    sides = f"{mx:.4g}" if mx == my else f"{mx:.4g} × {my:.4g}"
     checked = "read from the file" if result.mpp_verified else "not verified"
     return [
         ("Slide", result.slide.name),
@@ -243,7 +244,7 @@ def _slide_rows(result: Result) -> list[tuple[str, str]]:
             "Size",
             f"{wide:,} × {high:,} px, {wide * mx / 1e3:.1f} × {high * my / 1e3:.1f} mm",
         ),
-        ("Resolution", f"{mx:.4g} µm/px ({result.mpp_origin}; {checked})"),
+        ("Resolution", f"{sides} µm/px ({result.mpp_origin}; {checked})"),
         ("Patches", f"{len(result.patches):,} of {result.patches.patch_um:g} µm"),
         ("Time", " · ".join(f"{k} {v:.1f} s" for k, v in result.seconds.items())),
         ("Versions", " · ".join(f"{k} {v}" for k, v in result.versions.items())),

@@ -67,4 +67,6 @@ def reconstruct(model: Gimp, bag: Bag) -> Iterator[Hidden]:
         rows = block.hidden.cpu().numpy()
         predicted[rows], error[rows] = guess.cpu().numpy(), off.cpu().numpy()
         step[rows] = number
-        yield Hidden(predicted.copy(), error.copy(), step, number + 1, len(blocks))
+        yield Hidden(
+            predicted.copy(), error.copy(), step.copy(), number + 1, len(blocks)
+        )
