@@ -15,6 +15,8 @@ from napari_gimp.errors import RunError
 if TYPE_CHECKING:
     from gimp_models.card import Card
 
+    from napari_gimp.training.run import RunConfig
+
 
 def publish(run_folder: Path, out: Path, *, description: str, licence: str) -> Card:
     """Write a run's best checkpoint, without training state, into `out`.
@@ -41,30 +43,41 @@ def publish(run_folder: Path, out: Path, *, description: str, licence: str) -> C
     Raises
     ------
     RunError
-        If the run was not evaluated.
+        If the folder holds no fine-tuned run, the run was not evaluated, or `out` is
+        inside the run folder.
     CheckpointError
-        If the run has no checkpoint, or `out` holds something else.
+        If `out` holds something else than a checkpoint.
     """
     from gimp_models.checkpoint import load, save
 
-    from napari_gimp.training.run import RunFolder
+    from napari_gimp.training.evaluate import read_run
 
-    checkpoint = load(RunFolder(Path(run_folder)).best)
+    run = read_run(Path(run_folder))
+    _check_outside(run, out)
+    checkpoint = load(run.folder.best)
     card = checkpoint.card
     if "test" not in card.metrics:
         raise RunError(
             f"The run {run_folder} has no results on held-out patients in its card; "
             f"a published model needs them. Run `napari-gimp evaluate {run_folder}`."
         )
-    metrics = {**card.metrics, **_planted(Path(run_folder))}
+    metrics = {**card.metrics, **_planted(run)}
     card = replace(card, description=description, licence=licence, metrics=metrics)
     return save(out, checkpoint.model, card, checkpoint.decoder)
 
 
-def _planted(run_folder: Path) -> dict[str, Any]:
-    from napari_gimp.planted import measure_planted
-    from napari_gimp.training.evaluate import read_run
+def _check_outside(run: RunConfig, out: Path) -> None:
+    # Replacing one of the run's own checkpoints would lose what training goes on from.
+    if out.resolve().is_relative_to(run.out):
+        raise RunError(
+            f"{out} is inside the run folder {run.out}; a published model must lie "
+            "outside of it. Choose another folder."
+        )
 
-    if not (read_run(run_folder).manifest.parent / "truth.json").exists():
+
+def _planted(run: RunConfig) -> dict[str, Any]:
+    from napari_gimp.planted import measure_planted
+
+    if not (run.manifest.parent / "truth.json").exists():
         return {}  # a real cohort: nothing was planted
-    return {"planted": measure_planted(run_folder).as_dict()}
+    return {"planted": measure_planted(run.out).as_dict()}
