@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from gimp_models.gimp import Gimp
 from gimp_models.objective import GimpPretrain
 from torch import Tensor
 
+from napari_gimp.errors import RunError
 from napari_gimp.training.fit import Judge, Judgement, labels_of
 from napari_gimp.training.metrics import measure
 from napari_gimp.training.plan import Plan
@@ -34,7 +36,7 @@ def pretrain_judge(objective: GimpPretrain, plan: Plan) -> Judge:
                 loss = objective(batch, generator)
             for name, value in {"total": loss.total, **loss.parts}.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / steps
-        return Judgement((-sums["total"],), sums)
+        return Judgement((-_finite(sums["total"]),), sums)
 
     return judge
 
@@ -48,7 +50,7 @@ def finetune_judge(logits: Logits) -> Judge:
 
     def judge(bags: Sequence[Bag], device: torch.device) -> Judgement:
         found, labels = predict(logits, bags, device), torch.tensor(labels_of(bags))
-        loss = float(F.cross_entropy(found, labels))
+        loss = _finite(float(F.cross_entropy(found, labels)))
         scores = measure(labels.numpy(), softmax(found))
         return Judgement((-loss,), {"loss": loss, **scores})
 
@@ -66,6 +68,16 @@ def pair_logits(model: Gimp) -> Logits:
         return torch.where(batch.has_genes[:, None], out.logits, out.image_logits)
 
     return logits
+
+
+def _finite(loss: float) -> float:
+    # Nothing is better than NaN: the first epoch would be kept for ever.
+    if not math.isfinite(loss):
+        raise RunError(
+            f"The loss of the validation patients is {loss}. Lower lr, or look for "
+            "broken features or genes; checkpoints/last is from before."
+        )
+    return loss
 
 
 def softmax(logits: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

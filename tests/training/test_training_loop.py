@@ -195,6 +195,20 @@ def test_the_card_lists_the_choices_of_both_stages(drawn: Any, tmp_path: Path) -
     assert len(set(after)) == len(after)
 
 
+def test_a_validation_that_is_not_a_number_ends_the_run(
+    drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_gimp.training import judge
+
+    def lost(_: Any, bags: Any, __: Any) -> torch.Tensor:
+        return torch.full((len(bags), 2), torch.nan)
+
+    monkeypatch.setattr(judge, "predict", lost)
+    run = drawn.run(tmp_path / "run", stage="finetune")
+    with pytest.raises(RunError, match="loss of the validation patients is nan"):
+        train(run)
+
+
 def test_a_start_that_has_seen_test_patients_is_refused(
     drawn: Any, tmp_path: Path
 ) -> None:
