@@ -58,8 +58,6 @@ def save(
     model: nn.Module,
     card: Card,
     decoder: PixelDecoder | None = None,
-    *,
-    extras: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> Card:
     """Write a checkpoint folder; one that is there is replaced.
 
@@ -73,9 +71,6 @@ def save(
         Its card; architecture, config, choices (if empty) and sha256 are filled in.
     decoder
         Its pixel decoder, saved beside the model's weights.
-    extras
-        Further tensors by file stem ("optimizer"), written as STEM.safetensors in
-        the same step.
 
     Returns
     -------
@@ -95,8 +90,6 @@ def save(
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         card = _write(staged, model, card, decoder)
-        for stem, tensors in (extras or {}).items():
-            save_file(_on_cpu(tensors), staged / f"{stem}.safetensors")
         staged.chmod(0o755)  # mkdtemp makes private folders, a model is to be shared
         _put_in_place(staged, folder)
     finally:

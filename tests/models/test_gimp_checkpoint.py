@@ -100,14 +100,6 @@ def test_a_checkpoint_holds_weights_and_card_and_nothing_else(folder):
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-def test_extras_are_written_in_the_same_step(tmp_path, make_model, card):
-    extras = {"optimizer": {"step": torch.arange(3)}}
-    save(tmp_path / "m", make_model(), card, extras=extras)
-    found = load_file(tmp_path / "m" / "optimizer.safetensors")
-    assert found["step"].tolist() == [0, 1, 2]
-    assert load(tmp_path / "m").card.stage == "finetune"
-
-
 def test_saving_again_replaces_the_model(folder, make_model, card):
     other = make_model(order="hilbert")
     save(folder, other, replace(card, description="Second."))
