@@ -167,6 +167,12 @@ def view_(arguments: argparse.Namespace) -> None:
     from napari_gimp.slide.source import open_slide
 
     open_slide(arguments.slide).close()  # refuse what is no slide before napari starts
+    if not _has_display() and "QT_QPA_PLATFORM" not in os.environ:
+        raise GimpError(  # Qt would abort the whole process
+            "There is no display to open a window on (DISPLAY and WAYLAND_DISPLAY are "
+            "not set). Log in to a desktop or use `ssh -X`; `napari-gimp info` and "
+            "`napari-gimp run` need no display."
+        )
     open_desktop(arguments.slide)
 
 

@@ -138,6 +138,19 @@ def test_a_run_file_with_an_unknown_key(
     assert "learning_rat" in refuse(capsys, "train", path)
 
 
+def test_a_viewer_without_a_display(
+    slide: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    opened: list[object] = []
+    monkeypatch.setattr("napari_gimp.desktop.open_desktop", opened.append)
+
+    assert "no display" in refuse(capsys, "view", slide)
+    assert opened == []
+
+
 @pytest.mark.parametrize("choice", [("--sample", "A1"), ("--pseudobulk",)])
 def test_a_sample_without_a_table(
     slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], choice: list[str]
