@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,8 +144,11 @@ def _genes(request: Request, card: Card) -> tuple[str | None, Aligned | None]:
     from napari_gimp.genes.panel import align
     from napari_gimp.genes.table import read_table
 
-    profile = _profile(read_table(request.genes), request)
-    return profile.sample, align(profile, panel_of(card))
+    table = read_table(request.genes)
+    profile = _profile(table, request)
+    aligned = align(profile, panel_of(card))
+    notes = (*table.notes, *aligned.report.notes)
+    return profile.sample, replace(aligned, report=replace(aligned.report, notes=notes))
 
 
 def _check_slide_only(request: Request) -> None:

@@ -173,7 +173,7 @@ def _standardise(
     found = expression[:, column]
     present = (column >= 0) & np.isfinite(found)
     if not present.any():
-        raise GeneError(_nothing_matches(genes, panel))
+        raise GeneError(_nothing_matches(genes, panel, bool((column >= 0).any())))
     z = (found - panel.mean) / panel.sd
     return np.where(present, z, 0).astype(np.float32), present
 
@@ -192,7 +192,12 @@ def _check_scale(scale: Scale, panel: Panel) -> None:
     )
 
 
-def _nothing_matches(genes: Sequence[str], panel: Panel) -> str:
+def _nothing_matches(genes: Sequence[str], panel: Panel, known: bool) -> str:
+    if known:
+        return (
+            "the sample has no number for any of the model's genes, though the table "
+            "names them; export the table again, with this sample's values"
+        )
     return (
         f"none of the model's {len(panel.genes)} genes ({', '.join(panel.genes[:3])}, "
         f"...) is in the table, whose genes are {', '.join(genes[:3])}, ...; give a "

@@ -93,7 +93,7 @@ class GeneTable:
             )
 
     def profile(self, sample: str) -> Profile:
-        """Return the profile of a sample.
+        """Return the profile of a sample; blanks around its name do not count.
 
         Raises
         ------
@@ -101,6 +101,7 @@ class GeneTable:
             If the sample is absent (near matches are named), or comes several
             times with different values.
         """
+        sample = sample.strip()
         rows = [k for k, name in enumerate(self.samples) if name == sample]
         if not rows:
             raise GeneError(_absent(sample, self.samples))

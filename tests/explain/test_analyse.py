@@ -18,6 +18,7 @@ from napari_gimp.explain.inference import (
     analyse,
 )
 from napari_gimp.explain.result import Result
+from napari_gimp.explain.setting import prepare
 from napari_gimp.patches.encoders import Encoder
 
 NAMES = {"attention", "contribution", "reconstruction_error"}
@@ -198,6 +199,21 @@ def test_another_patch_size_is_refused_with_expected_and_given(
 def test_a_table_of_several_samples_needs_a_name(case: Any) -> None:
     with pytest.raises(GeneError, match="has 3 samples"):
         finish(Request(case.slide, case.model, case.genes))
+
+
+def test_what_was_found_while_reading_the_table_is_told(
+    case: Any, tmp_path: Path
+) -> None:
+    header, *rows = case.genes.read_text().splitlines()
+    again = header.split(",")[1]
+    path = tmp_path / "twice.csv"
+    path.write_text("\n".join([f"{header},{again}", *(f"{row},1.5" for row in rows)]))
+
+    setting = prepare(Request(case.slide, case.model, path, sample="PATIENT-1"))
+
+    assert setting.aligned is not None
+    told = setting.aligned.report.notes
+    assert any(again in note and "more than once" in note for note in told)
 
 
 def test_genes_are_looked_at_before_the_slide(case: Any, tmp_path: Path) -> None:

@@ -162,6 +162,11 @@ def test_other_gene_names_altogether_are_refused() -> None:
         align(profile_of(some_values(), tuple(f"X{k}" for k in range(30))), panel())
 
 
+def test_a_sample_without_any_number_is_told_from_other_gene_names() -> None:
+    with pytest.raises(GeneError, match="no number for any"):
+        align(profile_of(np.full(30, np.nan)), panel())
+
+
 def test_a_sample_without_counts_is_refused() -> None:
     with pytest.raises(GeneError, match="no counts"):
         align(profile_of(np.zeros(30), scale="counts"), panel())

@@ -226,6 +226,7 @@ def test_a_profile_is_one_row() -> None:
 
     profile = table.profile("B")
 
+    assert table.profile(" B ").sample == "B", "blanks around a name do not count"
     assert (profile.sample, profile.genes, profile.scale) == ("B", ("G", "H"), "log2")
     np.testing.assert_array_equal(profile.values, [3, 4])
 
