@@ -133,11 +133,15 @@ def evaluate(
     Raises
     ------
     RunError
-        If it is no fine-tuned run, or its cohort is no longer the same.
+        If it is no fine-tuned run, is still in training, or its cohort is no longer
+        the same.
     """
     from gimp_models.checkpoint import load
 
+    from napari_gimp.training.launch import check_free
+
     run, tell = read_run(Path(folder)), report or (lambda _: None)
+    check_free(run.folder)  # or the card of one epoch meets the weights of another
     checkpoint = load(run.folder.best)
     bags = held_out_bags(run, checkpoint)
     tell("the model")

@@ -88,6 +88,11 @@ def sign_in(folder: RunFolder) -> None:
     _note(folder, os.getpid())
 
 
+def sign_out(folder: RunFolder) -> None:
+    """Say that this process, which may live on, trains in the folder no more."""
+    folder.process.unlink(missing_ok=True)
+
+
 def check_free(folder: RunFolder) -> None:
     """Raise a RunError if another process trains in the folder."""
     pid = running_pid(folder.root)

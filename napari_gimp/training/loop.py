@@ -27,7 +27,7 @@ from napari_gimp.training.fit import (
     rate_groups,
 )
 from napari_gimp.training.judge import finetune_judge, pair_logits, pretrain_judge
-from napari_gimp.training.launch import sign_in
+from napari_gimp.training.launch import sign_in, sign_out
 from napari_gimp.training.predict import collated
 from napari_gimp.training.prepare import Prepared, prepare
 from napari_gimp.training.run import RunConfig, RunFolder
@@ -65,7 +65,7 @@ def train(run: RunConfig, *, resume: bool = False, watch: Watch | None = None) -
     folder = run.folder
     _open_folder(folder, run, resume=resume)
     tell = partial(_tell, folder, run, watch)
-    with _farewell(tell), torch.random.fork_rng():
+    with _signed_out(folder), _farewell(tell), torch.random.fork_rng():
         last = find_folder(folder.last) if resume else None
         prepared = prepare(run, last=last, report=partial(tell, "features"))
         tell("started", text=_greeting(run, prepared, last))
@@ -210,6 +210,15 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             f"The run was begun with another {', '.join(changed)}. Put back what it "
             "was (run.toml of its folder has it), or begin anew in another folder."
         )
+
+
+@contextmanager
+def _signed_out(folder: RunFolder) -> Iterator[None]:
+    """Free the folder at the end, after the last event."""
+    try:
+        yield
+    finally:
+        sign_out(folder)
 
 
 @contextmanager

@@ -66,6 +66,17 @@ def test_a_pretraining_run_cannot_be_evaluated(drawn: Any, tmp_path: Path) -> No
         evaluate(run.out)
 
 
+def test_a_run_in_training_cannot_be_evaluated(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "napari_gimp.training.launch.running_pid", lambda folder: 999_999
+    )
+    with pytest.raises(RunError, match="Process 999999 is training"):
+        evaluate(trained.out, resamples=9)
+    assert "test" not in read_card(trained.folder.best).metrics
+
+
 def test_a_manifest_that_has_changed_is_refused(trained: Any) -> None:
     rows = trained.manifest.read_text().splitlines()
     trained.manifest.write_text("\n".join(rows[:-2]) + "\n")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from napari_gimp.errors import RunError
 from napari_gimp.training import launch
 from napari_gimp.training.events import Event, write_event
+from napari_gimp.training.launch import running_pid
+from napari_gimp.training.loop import train
 from napari_gimp.training.run import RunFolder
 
 
@@ -73,6 +76,16 @@ def test_a_process_number_used_again_is_not_the_trainer(tmp_path: Path) -> None:
 def test_a_finished_run_is_followed_to_its_end_at_once(tmp_path: Path) -> None:
     write_event(RunFolder(tmp_path).events, Event(kind="finished", stage="pretrain"))
     assert [e.kind for e in launch.follow(tmp_path)] == ["finished"]
+
+
+def test_a_process_that_lives_on_after_training_leaves_the_folder_free(
+    drawn: Any, tmp_path: Path
+) -> None:
+    run = drawn.run(tmp_path / "run", plan={"epochs": 1})
+    seen = []
+    train(run, watch=lambda event: seen.append(running_pid(run.out)))
+    assert set(seen) == {os.getpid()}
+    assert running_pid(run.out) is None
 
 
 def test_this_process_signs_in_once_and_again(tmp_path: Path) -> None:
