@@ -30,6 +30,13 @@ from napari_gimp.report import write_report
 
 FORMAT = "napari-gimp-result"
 VERSION = 1
+WRITTEN = frozenset(
+    (
+        *("result.json", "report.html", "maps", "maps.zarr"),
+        *("genes.csv", "patches.csv", "patches.geojson"),
+    )
+)
+"""The names of what a result consists of."""
 
 
 def write_result(result: Result, out: Path) -> Path:
@@ -68,11 +75,19 @@ def check_out(out: Path) -> None:
     if out.is_file():
         raise ResultError(f"'{out}' is a file; a result needs a folder. Give another.")
     _check_writable(next(p for p in out.absolute().parents if p.exists()))
-    if out.is_dir() and any(out.iterdir()) and not is_result(out):
+    foreign = _foreign(out) if out.is_dir() else []
+    if foreign:
         raise ResultError(
-            f"The folder '{out}' holds other files; a result only goes into a new or "
-            "empty folder, or over a former result. Give another folder."
+            f"The folder '{out}' holds other files ({foreign[0]}); a result only goes "
+            "into a new or empty folder, or over a former result. Give another folder."
         )
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Return what would be lost: what is not of a result."""
+    names = sorted(path.name for path in folder.iterdir())
+    ours = {".DS_Store", *(WRITTEN if is_result(folder) else ())}
+    return [name for name in names if name not in ours]
 
 
 def _check_writable(parent: Path) -> None:

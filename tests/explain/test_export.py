@@ -150,11 +150,23 @@ def test_a_former_result_is_replaced_whole(
 def test_a_folder_with_other_files_is_refused_and_untouched(
     result: Result, tmp_path: Path
 ) -> None:
-    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / ".thesis").write_text("mine")
 
     with pytest.raises(ResultError, match="holds other files"):
         export.write_result(result, tmp_path)
-    assert names(tmp_path) == {"thesis.txt"}
+    assert names(tmp_path) == {".thesis"}
+
+
+def test_a_former_result_with_someones_notes_in_it_is_kept(
+    written: Path, result: Result, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(written, out)
+    (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(ResultError, match=r"notes\.txt"):
+        export.write_result(result, out)
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_a_file_is_refused(result: Result, tmp_path: Path) -> None:
