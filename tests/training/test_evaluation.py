@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from gimp_models.gimp import Gimp
 from gimp_models.gimp_config import GimpConfig
 
 from napari_gimp.errors import RunError
+from napari_gimp.training import baselines
 from napari_gimp.training.baselines import BranchAlone
 from napari_gimp.training.evaluate import Evaluation, evaluate
 from napari_gimp.training.fit import noisy
 from napari_gimp.training.judge import pair_logits
 from napari_gimp.training.loop import train
+from napari_gimp.training.prepare import gather_bags, starting_model
 
 
 @pytest.fixture
@@ -104,6 +107,36 @@ def test_a_branch_alone_never_looks_at_the_other_modality(branch: Any) -> None:
     first, second = (alone.logits(collate([bag])) for bag in (one, mixed))
     assert torch.equal(first, second)
     assert not torch.equal(first, alone.logits(collate([other])))
+
+
+def test_validation_patients_choose_the_penalty_of_the_linear_baselines(
+    drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = gather_bags(drawn.run(tmp_path / "run"))
+    monkeypatch.setattr(baselines, "PENALTIES", (1e-9,))
+    blunt = baselines.predict_from_genes(bags)
+    for penalties in ((1e-9, 1e-2), (1e-2, 1e-9)):
+        monkeypatch.setattr(baselines, "PENALTIES", penalties)
+        sharp = baselines.predict_from_genes(bags)
+        assert np.abs(sharp - 0.5).min() > np.abs(blunt - 0.5).max()
+
+
+@pytest.mark.parametrize("branch", ["slide", "genes"])
+def test_a_branch_alone_predicts_with_its_best_epoch(
+    drawn: Any, tmp_path: Path, branch: Any
+) -> None:
+    climbing = {"warmup": 40, "lr": 4.0}  # soon too fast to get better
+    run = drawn.run(tmp_path / "run", stage="finetune", plan=climbing)
+    bags = gather_bags(run)
+
+    def predicted(epochs: int) -> Any:
+        model, _ = starting_model(run, bags)
+        plan = replace(run.plan, epochs=epochs)
+        return baselines.predict_from_branch(
+            model, bags, plan, branch, pretrained=False
+        )
+
+    assert np.allclose(predicted(3), predicted(1), atol=1e-6)
 
 
 def test_a_patient_without_genes_is_judged_as_the_viewer_judges() -> None:

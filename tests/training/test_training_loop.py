@@ -90,6 +90,15 @@ def test_a_run_does_not_disturb_the_callers_random_numbers(
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_each_epoch_draws_anew(drawn: Any, tmp_path: Path) -> None:
+    still = {"lr": 1e-12, "warmup": 0}  # nothing but masks and dropout can differ
+    run = drawn.run(tmp_path / "run", plan=still)
+    train(run)
+    done = [e for e in read_events(run.folder.events) if e.kind == "epoch"]
+    first, second = (event.parts["patches"] for event in done)
+    assert abs(first - second) > 1e-4
+
+
 def test_a_stop_file_ends_the_run_after_the_epoch(drawn: Any, tmp_path: Path) -> None:
     run = drawn.run(tmp_path / "run", plan={"epochs": 50})
 
