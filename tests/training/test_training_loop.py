@@ -10,6 +10,7 @@ import torch
 from gimp_models.bag import collate
 from gimp_models.checkpoint import load
 from gimp_models.evidence import measure_reference
+from gimp_models.objective import GimpFinetune, LossParts
 from safetensors.torch import load_file
 
 from napari_gimp.errors import GimpError, RunError
@@ -202,6 +203,17 @@ def test_the_card_lists_the_choices_of_both_stages(drawn: Any, tmp_path: Path) -
     assert any("least cross-entropy on the validation" in text for text in after)
     assert any(text.startswith("In pre-training: Schedule: ") for text in after)
     assert len(set(after)) == len(after)
+
+
+def test_a_training_loss_that_is_not_a_number_ends_the_run(
+    drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: GimpFinetune, *_: Any) -> LossParts:
+        return LossParts(next(self.parameters()).sum() * torch.nan, {})
+
+    monkeypatch.setattr(GimpFinetune, "forward", lost)
+    with pytest.raises(RunError, match="The loss is nan at step 0"):
+        train(drawn.run(tmp_path / "run", stage="finetune"))
 
 
 def test_a_validation_that_is_not_a_number_ends_the_run(
