@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from napari_gimp.explain.inference import Request
     from napari_gimp.explain.models import ListedModel
     from napari_gimp.explain.result import Result
+    from napari_gimp.training.events import Event
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -250,7 +252,19 @@ def train_(arguments: argparse.Namespace) -> None:
     from napari_gimp.training.loop import train
     from napari_gimp.training.run import RunConfig
 
-    print(train(RunConfig.read(arguments.run), resume=arguments.resume))
+    run = RunConfig.read(arguments.run)
+    with _Bar("features") as bar:
+        print(train(run, resume=arguments.resume, watch=partial(_show_event, bar)))
+
+
+def _show_event(bar: _Bar, event: Event) -> None:
+    """Show how a training goes: a bar for slides, a line for each epoch."""
+    if event.kind == "features":
+        bar.to(event.step, event.total)
+    elif event.kind == "epoch":
+        told = {k: v for k, v in event.metrics.items() if k not in ("lr", "seconds")}
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in told.items())
+        print(f"epoch {event.epoch}/{event.total}  {numbers}", file=sys.stderr)
 
 
 def evaluate_(arguments: argparse.Namespace) -> None:
