@@ -52,7 +52,7 @@ demo-model: $(VENV)/.ready
 	mkdir -p build/demo-model
 	cp examples/demo_model/*.toml build/demo-model/
 	cd build/demo-model && B=../../$(BIN)/napari-gimp && \
-	  $$B synth cohort --patients 300 --seed 2026 --side-px 2560 && \
+	  $$B synth cohort --patients 600 --seed 2026 --side-px 2560 && \
 	  $$B train pretrain.toml && $$B train finetune.toml && $$B evaluate demo && \
 	  $$B export demo --out ../../napari_gimp/checkpoints/demo $(DEMO_WORDS)
 
