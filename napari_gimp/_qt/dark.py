@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +13,10 @@ NEUTRAL = 0.2
 """Colours with less difference between their channels count as grey."""
 GROUND_HUE = 0.617
 """Greys take the tint of napari's dark theme."""
-READABLE = 0.6
-"""Least lightness of a hue on the dark ground."""
+READABLE = 0.45
+"""Least luminance of a hue on the dark ground, 0 to 1."""
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Shares of red, green and blue in it (ITU-R BT.709)."""
 
 
 def darken(figure: Figure) -> Figure:
@@ -45,8 +48,18 @@ def on_dark(colour: Any) -> tuple[float, float, float, float]:
     if max(red, green, blue) - min(red, green, blue) < NEUTRAL:
         hue, light, chroma = GROUND_HUE, 0.95 - 0.78 * light, 0.1
     else:
-        light = max(light, READABLE)
+        light = _readable(hue, light, chroma)
     return (*colorsys.hls_to_rgb(hue, light, chroma), alpha)
+
+
+def _readable(hue: float, light: float, chroma: float) -> float:
+    """Return the lightness from `light` on at which a hue is bright enough."""
+    while light < 1:
+        rgb = colorsys.hls_to_rgb(hue, light, chroma)
+        if sum(map(mul, LUMINANCE, rgb)) >= READABLE:
+            break
+        light += 0.01
+    return light
 
 
 def _all(colours: Any) -> Any:

@@ -84,10 +84,11 @@ def chart_of(genes: GeneAttribution, count: int) -> Figure:
 
     figure = gene_bars(genes, count, width=WIDTH_IN)
     bars, scores = figure.axes
-    for axes, left, width in ((bars, 0.25, 0.44), (scores, 0.75, 0.22)):
+    for axes, left, width in ((bars, 0.28, 0.42), (scores, 0.76, 0.21)):
         box = axes.get_position()
         axes.set_position((left, box.y0, width, box.height))
         axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.title.set_fontsize(8.5)
     scores.set_xlabel("z-score\n○ not measured", fontsize=8)
     return darken(figure)
 
