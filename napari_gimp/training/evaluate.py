@@ -145,8 +145,8 @@ def evaluate(
     checkpoint = load(run.folder.best)
     bags = held_out_bags(run, checkpoint)
     tell("the model")
-    predicted = [(_NAME, _HOW, _predict(checkpoint, bags))]
-    predicted += list(_baselines(run, bags, tell))
+    predicted = [(_NAME, _HOW, model_probabilities(checkpoint, bags))]
+    predicted += list(baseline_probabilities(run, bags, tell))
     evaluation = _evaluation(run, bags, predicted, resamples)
     write_text(run.out / "evaluation.json", evaluation.to_json() + "\n")
     _complete_card(run.folder.best, checkpoint, evaluation)
@@ -199,7 +199,8 @@ _HOW = "the run's best epoch by validation cross-entropy."
 _Predicted = tuple[str, str, Probabilities]
 
 
-def _predict(checkpoint: Checkpoint, bags: CohortBags) -> Probabilities:
+def model_probabilities(checkpoint: Checkpoint, bags: CohortBags) -> Probabilities:
+    """Return the model's probabilities (n, C) for the test patients."""
     import torch
 
     from napari_gimp.training.judge import pair_logits, softmax
@@ -209,7 +210,10 @@ def _predict(checkpoint: Checkpoint, bags: CohortBags) -> Probabilities:
     return softmax(predict(logits, bags.test, torch.device("cpu")))
 
 
-def _baselines(run: RunConfig, bags: CohortBags, tell: Report) -> Iterator[_Predicted]:
+def baseline_probabilities(
+    run: RunConfig, bags: CohortBags, tell: Report
+) -> Iterator[_Predicted]:
+    """Yield name, explanation and test probabilities (n, C) of each baseline."""
     from napari_gimp.training import baselines
     from napari_gimp.training.prepare import starting_model
 
