@@ -258,12 +258,29 @@ def _model_rows(result: Result) -> list[tuple[str, str]]:
         ("Purpose", model.description),
         ("Stage", STAGES.get(model.stage, model.stage)),
         ("Trained on", _listed(model.cohort)),
-        ("Held-out results", _listed(model.metrics) or "none recorded in the card"),
+        ("Held-out results", _held_out(model.metrics) or "none recorded in the card"),
         ("Inputs", f"encoder {model.encoder}, {model.genes:,} genes"),
         ("Licence", model.licence),
         ("Weights", f"sha256 {model.sha256[:16]}…"),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _held_out(metrics: Mapping[str, Any]) -> str:
+    """Return accuracy and AUC of the model and of each baseline, with intervals."""
+    rows = metrics.get("test")
+    if not isinstance(rows, Mapping):
+        return _listed(metrics)
+    told = {name: (scores["accuracy"], scores["auc"]) for name, scores in rows.items()}
+    lines = [
+        f"{name}: accuracy {_score(accuracy)}, AUC {_score(auc)}"
+        for name, (accuracy, auc) in told.items()
+    ]
+    return " · ".join([*lines, f"{metrics['test_patients']} patients, 95 % intervals"])
+
+
+def _score(score: Mapping[str, float]) -> str:
+    return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
 
 
 def _listed(values: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,6 +187,13 @@ def _profile(table: GeneTable, request: Request) -> Profile:
     )
 
 
+def _countable(cohort: Mapping[str, object]) -> dict[str, object]:
+    """Return what a card says of its cohort, with a count for the list of slides."""
+    slides = cohort.get("slides")
+    number = {"slides": len(slides)} if isinstance(slides, list | tuple) else {}
+    return {**cohort, **number}
+
+
 def summary(setting: Setting) -> ModelSummary:
     """Return what the model's card says, for display."""
     card = setting.checkpoint.card
@@ -198,7 +206,7 @@ def summary(setting: Setting) -> ModelSummary:
         genes=len(card.genes),
         licence=card.licence,
         sha256=card.sha256,
-        cohort=dict(card.cohort),
+        cohort=_countable(card.cohort),
         metrics=dict(card.metrics),
         choices=tuple(card.choices),
     )

@@ -1,4 +1,5 @@
 import base64
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from matplotlib.image import imread
 from napari_gimp import plots, report
 from napari_gimp.errors import ResultError
 from napari_gimp.explain.maps import KINDS
+from napari_gimp.explain.models import resolve_model
 from napari_gimp.explain.result import Result
 
 
@@ -151,3 +153,11 @@ def test_a_place_that_cannot_be_written_is_named(quick: Result, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultError, match="report could not be written"):
         report.write_report(quick, tmp_path / "file" / "report.html")
+
+
+def test_the_shipped_models_results_are_told_beside_its_baselines() -> None:
+    card = json.loads((resolve_model("demo") / "card.json").read_text())
+    told = report._held_out(card["metrics"])
+    assert told.startswith("slide + genes: GiMP: accuracy 0.")
+    assert "genes: logistic regression: accuracy 0." in told
+    assert told.endswith("120 patients, 95 % intervals")
