@@ -20,11 +20,16 @@ __all__ = [
     "RunError",
     "SlideError",
     "StoreError",
+    "TileError",
 ]
 
 
 class SlideError(GimpError):
     """A file is no slide, or a slide cannot be read."""
+
+
+class TileError(SlideError):
+    """The bytes of one tile are there but cannot be decoded."""
 
 
 class ResolutionError(SlideError):

@@ -90,7 +90,7 @@ def _sharpen_in_viewer() -> None:
 def _layer_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:
     return {
         "name": source.path.stem,
-        "rgb": source.channels == 3,
+        "rgb": source.rgb,
         "multiscale": True,
         "cache": False,  # ours is enough; dask's would take a quarter of memory
         "metadata": {"gimp_slide": str(source.path), "gimp_view": view},

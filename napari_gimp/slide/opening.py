@@ -22,12 +22,16 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 Reader = Callable[[Path], TiledSource]
 
 
-def open_with_fallback(path: Path, mpp: float | YX | None = None) -> TiledSource:
+def open_with_fallback(
+    path: Path, mpp: float | YX | None = None, *, srgb: bool = False
+) -> TiledSource:
     """Return the slide, opened by the first reader that can; see `open_slide`."""
     stated = None if mpp is None else from_user(mpp)
     source = _first_that_reads(path, _readers(_head(path)))
     if stated is not None:
         source.resolution = stated
+    if srgb:
+        source.use_srgb()
     return source
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX, Grid
+from napari_gimp.slide.damage import Damage
 
 Pixels = NDArray[np.generic]
 
@@ -71,17 +72,32 @@ class SlideSource(Protocol):
     """From finest to coarsest."""
     channels: int
     dtype: np.dtype[np.generic]
+    rgb: bool
+    """Whether the three channels are one colour picture; fluorescence is not."""
+    channel_names: tuple[str, ...]
+    """What each channel shows ("DAPI"), as the file says; () where it is silent."""
+    channel_colors: tuple[str, ...]
+    """"#rrggbb" for each channel, as the file says; () where it is silent."""
     resolution: Resolution
     properties: Mapping[str, str]
     """vendor, objective, compression, scanner, ... as text; no patient data."""
     associated: tuple[str, ...]
     """Names of label, macro, thumbnail images; their pixels only on request."""
+    icc: bytes | None
+    """The colour profile in the file, None if there is none."""
+    srgb: bool
+    """Whether pixels are converted from that profile to sRGB."""
+    refused: tuple[str, ...]
+    """What faster readers said when they refused the file, in the order asked."""
+    damage: Damage
+    """The tiles that could not be decoded so far; they read as `fill`."""
     fingerprint: str
-    """Hex digest that names the content; equal files, equal fingerprints."""
+    """Hex digest that names the pixels: equal files, equal fingerprints; converted
+    to sRGB, another."""
 
     @property
     def fill(self) -> int:
-        """The value outside the slide: white for RGB in 8 bits, else 0."""
+        """The value outside the slide: white (255 or 65535) for colour, else 0."""
         ...
 
     @property
@@ -95,7 +111,7 @@ class SlideSource(Protocol):
         """Return true pixels (height, width, channels) of a level.
 
         (y, x) is the upper left corner in that level's own pixels. What lies
-        outside the slide is white (255 for uint8 RGB, 0 otherwise).
+        outside the slide is `fill`, and so is a damaged tile, noted in `damage`.
         """
         ...
 
@@ -126,16 +142,21 @@ def level_grid(source: SlideSource, level: int) -> Grid:
     return Grid(source.levels[level].shape, (my * fy, mx * fx))
 
 
-def open_slide(path: str | Path, *, mpp: float | YX | None = None) -> SlideSource:
+def open_slide(
+    path: str | Path, *, mpp: float | YX | None = None, srgb: bool = False
+) -> SlideSource:
     """Open a slide with the fastest reader that can read it.
 
     Parameters
     ----------
     path
-        A TIFF of any kind, anything OpenSlide reads, or a plain picture.
+        A TIFF of any kind, a DICOM file or folder, an OME-Zarr folder, anything
+        OpenSlide reads, or a plain picture.
     mpp
         um per level-0 pixel, one number or (y, x), where the file says nothing or
         nonsense; it overrides the file.
+    srgb
+        Convert the pixels from the file's colour profile to sRGB, if it has one.
 
     Raises
     ------
@@ -146,4 +167,4 @@ def open_slide(path: str | Path, *, mpp: float | YX | None = None) -> SlideSourc
     """
     from napari_gimp.slide.opening import open_with_fallback
 
-    return open_with_fallback(Path(path), mpp)
+    return open_with_fallback(Path(path), mpp, srgb=srgb)

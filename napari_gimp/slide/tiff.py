@@ -187,6 +187,8 @@ def _facts(tiff: Any, path: Path, levels: list[list[Any]]) -> SlideFacts:
         dtype=np.dtype(first.dtype.newbyteorder("=")),
         properties=properties(tiff),
         associated=_associated(tiff),
+        rgb=len(levels[0]) == 1 and first.samplesperpixel >= 3,
+        icc=first.iccprofile,
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from napari_gimp.errors import SlideError
+from napari_gimp.errors import SlideError, TileError
 from napari_gimp.geometry import YX
+from napari_gimp.slide.damage import Damage
+from napari_gimp.slide.icc import to_srgb
 from napari_gimp.slide.resolution import trusted_mpp
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiles import tile_cache
@@ -30,6 +32,10 @@ class SlideFacts:
     dtype: np.dtype[np.generic] = field(default_factory=lambda: np.dtype(np.uint8))
     properties: Mapping[str, str] = field(default_factory=dict)
     associated: tuple[str, ...] = ()
+    rgb: bool = True
+    channel_names: tuple[str, ...] = ()
+    channel_colors: tuple[str, ...] = ()
+    icc: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,15 @@ class TiledSource(ABC):
         self.resolution = facts.resolution
         self.properties = facts.properties
         self.associated = facts.associated
+        self.rgb = facts.rgb
+        self.channel_names = facts.channel_names
+        self.channel_colors = facts.channel_colors
+        self.icc = facts.icc
+        self.srgb = False
+        self.refused: tuple[str, ...] = ()
+        self.damage = Damage(facts.path.name)
         self.fingerprint = facts.fingerprint
+        self._convert: Callable[[Pixels], Pixels] | None = None
         self._closed = False
 
     @property
@@ -79,12 +93,20 @@ class TiledSource(ABC):
 
     @property
     def fill(self) -> int:
-        """The value outside the slide: white for RGB in 8 bits, else 0."""
-        return 255 if self.channels == 3 and self.dtype == np.uint8 else 0
+        """The value outside the slide: white (255 or 65535) for colour, else 0."""
+        return int(np.iinfo(self.dtype.str).max) if self.rgb else 0
 
     @abstractmethod
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
-        """Return one native tile (h, w, C), cut off at the edge of the level."""
+        """Return one native tile (h, w, C), cut off at the edge of the level.
+
+        Raises
+        ------
+        TileError
+            If the bytes are there but cannot be decoded.
+        SlideError
+            If the file can no longer be read.
+        """
 
     @abstractmethod
     def read_associated(self, name: str) -> Pixels:
@@ -96,12 +118,41 @@ class TiledSource(ABC):
         Raises
         ------
         SlideError
-            If the slide is closed or the tile is damaged.
+            If the slide is closed or its file can no longer be read.
         """
         self._check_open()
         return tile_cache().fetch(
-            self._key(level, row, col), lambda: self.decode_tile(level, row, col)
+            self._key(level, row, col), lambda: self._whole_tile(level, row, col)
         )
+
+    def use_srgb(self) -> None:
+        """Convert pixels from the file's colour profile to sRGB from now on.
+
+        To be called before the first read. Without a profile nothing changes.
+
+        Raises
+        ------
+        SlideError
+            If the profile cannot be used.
+        """
+        if self.icc is None or not self.rgb:
+            return
+        self._convert = to_srgb(self.icc, self.path.name)
+        self.srgb = True
+        self.fingerprint = f"{self.fingerprint}-srgb"
+
+    def _whole_tile(self, level: int, row: int, col: int) -> Pixels:
+        """Return a tile as decoded and converted, `fill` where it is damaged."""
+        place = level, row, col
+        if place not in self.damage:
+            try:
+                tile = self.decode_tile(*place)
+                return tile if self._convert is None else self._convert(tile)
+            except TileError as error:
+                self.damage.note(place, str(error))
+        box = _box(self.levels[level], row, col)
+        shape = (box.y1 - box.y0, box.x1 - box.x0, self.channels)
+        return np.full(shape, self.fill, self.dtype)
 
     def cached_tile(self, level: int, row: int, col: int) -> Pixels | None:
         """Return a tile if it is in the cache; never decodes."""
@@ -115,8 +166,8 @@ class TiledSource(ABC):
         Raises
         ------
         SlideError
-            If there is no such level, a side is negative, the slide is closed or a
-            tile is damaged.
+            If there is no such level, a side is negative, the slide is closed or its
+            file can no longer be read.
         """
         spec = self._level(level)
         if height < 0 or width < 0:
@@ -141,6 +192,9 @@ class TiledSource(ABC):
         """Release file handles and cached tiles; reading then raises SlideError."""
         self._closed = True
         tile_cache().drop(self._token)
+
+    def __reduce__(self) -> tuple[Callable[..., TiledSource], tuple[object, ...]]:
+        return _reopened, (type(self), self.path, self.resolution, self.srgb)
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +229,7 @@ class TiledSource(ABC):
         be taken anew for every tile, which costs a third of a decode.
         """
         kept = self.cached_tile(level, row, col)
-        return self.decode_tile(level, row, col) if kept is None else kept
+        return self._whole_tile(level, row, col) if kept is None else kept
 
     def _own_tile(self, level: int, row: int, col: int) -> Pixels:
         """Return a tile that the caller may write to."""
@@ -190,11 +244,25 @@ class TiledSource(ABC):
             return np.empty(shape, self.dtype)
         return np.full(shape, self.fill, self.dtype)
 
-    def _damaged(self, level: int, row: int, col: int, why: object) -> SlideError:
-        return SlideError(
+    def _damaged(self, level: int, row: int, col: int, why: object) -> TileError:
+        return TileError(
             f"{self.path.name} is damaged: tile row {row}, column {col} of level "
             f"{level} cannot be decoded ({why}); copy the file again from its source."
         )
+
+
+def _reopened(
+    reader: Callable[[Path], TiledSource],
+    path: Path,
+    resolution: Resolution,
+    srgb: bool,
+) -> TiledSource:
+    """Return a pickled slide, opened again by its path."""
+    source = reader(path)
+    source.resolution = resolution
+    if srgb:
+        source.use_srgb()
+    return source
 
 
 def _box(spec: Level, row: int, col: int) -> Box:
