@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,18 @@ import numpy as np
 import pytest
 import tifffile
 
-MPP = 0.5
-GROUND, BRIGHT = 40, 240
-PATCH_PX = 50
+from planted_slides import (
+    BRIGHT,
+    GROUND,
+    MPP,
+    PATCH_PX,
+    Planted,
+    averaged,
+    plant,
+    smooth_noise,
+)
 
-
-@dataclass(frozen=True)
-class Planted:
-    """A pyramid with five bright squares whose centres are known."""
-
-    path: Path
-    factor: Fraction
-    levels: list[np.ndarray]
-    centers_um: list[tuple[float, float]]
-    mpp: float = MPP
-
-
-def averaged(image: np.ndarray, factor: Fraction) -> np.ndarray:
-    """Return the area mean (floor(h/f), floor(w/f), C): repeat, then block means."""
-    rows = _averaged_rows(image.astype(np.float32), factor)
-    both = _averaged_rows(rows.swapaxes(0, 1), factor).swapaxes(0, 1)
-    return np.rint(both).astype(np.uint8)
-
-
-def _averaged_rows(image: np.ndarray, factor: Fraction) -> np.ndarray:
-    fine = image.repeat(factor.denominator, axis=0)
-    rows = len(fine) // factor.numerator
-    fine = fine[: rows * factor.numerator]
-    return fine.reshape(rows, factor.numerator, *image.shape[1:]).mean(axis=1)
+pytest.register_assert_rewrite("reader_contract")
 
 
 def write_pyramid(path: Path, levels: list[np.ndarray], **kwargs: Any) -> Path:
@@ -56,19 +39,6 @@ def write_pyramid(path: Path, levels: list[np.ndarray], **kwargs: Any) -> Path:
                 **kwargs,
             )
     return path
-
-
-def plant(shape: tuple[int, int]) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Return a dark image with bright squares, and their centres in um."""
-    (rows, cols), edge = shape, 23
-    bottom, right = rows - edge - PATCH_PX, cols - edge - PATCH_PX
-    corners = [(edge, edge), (edge, right), (bottom, edge), (bottom, right)]
-    corners.append((rows // 2 - 17, cols // 2 - 11))
-    image = np.full((rows, cols, 3), GROUND, np.uint8)
-    for y, x in corners:
-        image[y : y + PATCH_PX, x : x + PATCH_PX] = BRIGHT
-    half = PATCH_PX / 2
-    return image, [((y + half) * MPP, (x + half) * MPP) for y, x in corners]
 
 
 @pytest.fixture(scope="session", params=["2", "4", "5/2"], ids=lambda f: f"factor {f}")
@@ -90,13 +60,7 @@ def planted(
 @pytest.fixture(scope="session")
 def texture() -> np.ndarray:
     """Smooth coloured noise (700, 900, 3) that JPEG keeps well."""
-    rng = np.random.default_rng(7)
-    coarse = rng.integers(60, 230, (36, 46, 3)).astype(np.float32)
-    fine = coarse.repeat(20, axis=0).repeat(20, axis=1)
-    for axis in (0, 1):
-        sums = np.cumsum(fine, axis=axis)
-        fine = (np.roll(sums, -20, axis) - sums) / 20
-    return np.clip(fine[:700, :900], 0, 255).astype(np.uint8)
+    return smooth_noise((700, 900), 3)
 
 
 @pytest.fixture
