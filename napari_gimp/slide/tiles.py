@@ -1,12 +1,11 @@
-"""Decoded tiles: one cache weighed in bytes, one pool that decodes newest first.
+"""Decoded tiles, kept in one cache that is weighed in bytes.
 
-Computing and display share both, so a tile that a patch reader needed is on the
-screen at once, and two threads that want the same tile decode it once.
+Computing and display share it, so a tile that a patch reader needed is on the screen
+at once, and two threads that want the same tile decode it once.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import OrderedDict
@@ -17,11 +16,19 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_gimp.errors import SlideError
+from napari_gimp.slide.decoding import DecodePool, decode_pool
+from napari_gimp.slide.memory import usable_bytes
+
+__all__ = ["DecodePool", "TileCache", "decode_pool", "tile_cache"]
+
 Pixels = NDArray[np.generic]
 Key = tuple[Hashable, ...]
-GIB = 1 << 30
-
-_log = logging.getLogger(__name__)
+MB = 1_000_000
+MOST_BYTES = 4_000_000_000
+LEAST_MB = 64
+"""The tiles of a screen must fit, or it never settles."""
+VARIABLE = "NAPARI_GIMP_CACHE_MB"
 
 
 class TileCache:
@@ -115,82 +122,29 @@ class TileCache:
             self._bytes -= oldest.nbytes
 
 
-class DecodePool:
-    """Daemon threads that work off a stack: what was asked last is done first.
-
-    Parameters
-    ----------
-    workers
-        Number of threads, named "gimp-decode-0" and so on; they start on first use.
-    limit
-        Longest stack. What is pushed out at its bottom was asked for long ago, and
-        a viewer that still shows the place asks again with its next refresh.
-    """
-
-    def __init__(self, workers: int, limit: int = 1024) -> None:
-        self.workers = workers
-        self.limit = limit
-        self._stack: OrderedDict[Key, Callable[[], None]] = OrderedDict()
-        self._ready = threading.Condition()
-        self._threads: list[threading.Thread] = []
-
-    def submit(self, key: Key, work: Callable[[], None]) -> None:
-        """Put `work` on top of the stack; the same key is moved up, not doubled."""
-        with self._ready:
-            self._stack[key] = work
-            self._stack.move_to_end(key)
-            if len(self._stack) > self.limit:
-                self._stack.popitem(last=False)
-            self._start()
-            self._ready.notify()
-
-    def withdraw(self, owner: Hashable) -> None:
-        """Take back all work whose key begins with `owner` and has not begun."""
-        with self._ready:
-            for key in [key for key in self._stack if key[0] == owner]:
-                del self._stack[key]
-
-    def __len__(self) -> int:
-        return len(self._stack)
-
-    def _start(self) -> None:
-        if self._threads:
-            return
-        self._threads = [
-            threading.Thread(target=self._work, name=f"gimp-decode-{i}", daemon=True)
-            for i in range(self.workers)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(self) -> None:
-        while True:
-            with self._ready:
-                while not self._stack:
-                    self._ready.wait()
-                key, work = self._stack.popitem(last=True)
-            try:
-                work()
-            except Exception:  # a thread's border: the pool must outlive bad tiles
-                _log.exception("decoding %s failed", key)
-            del work
-
-
 @cache
 def tile_cache() -> TileCache:
-    """Return this process's tile cache: an eighth of memory, 256 MiB to 2 GiB."""
-    return TileCache(min(2 * GIB, max(GIB // 4, _memory_bytes() // 8)))
+    """Return this process's tile cache.
+
+    Its budget is a quarter of the usable memory, at most 4 GB, or what the
+    environment variable NAPARI_GIMP_CACHE_MB says.
+
+    Raises
+    ------
+    SlideError
+        If that variable is no whole number of at least `LEAST_MB`.
+    """
+    stated = os.environ.get(VARIABLE, "").strip()
+    if stated:
+        return TileCache(_budget(stated))
+    return TileCache(max(LEAST_MB * MB, min(usable_bytes() // 4, MOST_BYTES)))
 
 
-@cache
-def decode_pool() -> DecodePool:
-    """Return this process's decode pool: one thread per core, 2 to 8."""
-    return DecodePool(min(8, max(2, os.cpu_count() or 2)))
-
-
-def _memory_bytes() -> int:
-    """Return the machine's memory; 4 GiB where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 4 * GIB
+def _budget(stated: str) -> int:
+    if not stated.isdecimal() or int(stated) < LEAST_MB:
+        raise SlideError(
+            f"The environment variable {VARIABLE} is {stated!r}: give the size of the "
+            f"tile cache as a whole number of megabytes, at least {LEAST_MB}, or unset "
+            "it."
+        )
+    return int(stated) * MB

@@ -1,4 +1,4 @@
-"""The tile cache and the decode pool."""
+"""The tile cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from napari_gimp.slide.tiles import DecodePool, TileCache
+from napari_gimp.errors import SlideError
+from napari_gimp.slide.memory import usable_bytes
+from napari_gimp.slide.tiles import TileCache, tile_cache
 
 WAIT_S = 10
 
@@ -91,70 +93,47 @@ def test_dropping_an_owner_frees_its_bytes_only():
     assert cache.used_bytes == 100
 
 
-class Blocked:
-    """A pool with one thread, which waits until it is let go."""
-
-    def __init__(self, limit: int = 100) -> None:
-        self.pool, self.done = DecodePool(1, limit), []
-        self._go, self.all_done = threading.Event(), threading.Event()
-        inside = threading.Event()
-        self.pool.submit(("x", "plug"), lambda: (inside.set(), self._go.wait(WAIT_S)))
-        assert inside.wait(WAIT_S)
-
-    def submit(self, owner: str, name: str) -> None:
-        self.pool.submit((owner, name), lambda: self.done.append(name))
-
-    def run(self) -> list[str]:
-        """Let the thread go and return what it did, in order."""
-        last = threading.Event()
-        stack = self.pool._stack
-        stack[("x", "end")] = last.set
-        stack.move_to_end(("x", "end"), last=False)
-        self._go.set()
-        assert last.wait(WAIT_S)
-        return self.done
+def test_the_budget_is_a_quarter_of_memory_up_to_4_gb(monkeypatch):
+    monkeypatch.delenv("NAPARI_GIMP_CACHE_MB", raising=False)
+    for usable, budget in ((8e9, 2e9), (99e9, 4e9), (1e8, 64e6)):
+        monkeypatch.setattr(
+            "napari_gimp.slide.tiles.usable_bytes", lambda n=usable: int(n)
+        )
+        assert tile_cache.__wrapped__().budget_bytes == budget
 
 
-def test_what_was_asked_last_is_decoded_first():
-    blocked = Blocked()
-    for name in "abc":
-        blocked.submit("s", name)
-    assert blocked.run() == ["c", "b", "a"]
+def test_the_budget_can_be_set_in_the_environment(monkeypatch):
+    monkeypatch.setenv("NAPARI_GIMP_CACHE_MB", " 300 ")
+    assert tile_cache.__wrapped__().budget_bytes == 300_000_000
 
 
-def test_asking_again_moves_a_tile_up_and_does_not_double_it():
-    blocked = Blocked()
-    for name in "abca":
-        blocked.submit("s", name)
-    assert blocked.run() == ["a", "c", "b"]
+@pytest.mark.parametrize("stated", ["63", "-5", "1e3", "2 GB"])
+def test_a_budget_that_is_none_is_an_error_that_says_what_is_right(monkeypatch, stated):
+    monkeypatch.setenv("NAPARI_GIMP_CACHE_MB", stated)
+    with pytest.raises(SlideError, match=rf"is '{stated}': .* at least 64"):
+        tile_cache.__wrapped__()
 
 
-def test_the_oldest_wishes_are_forgotten_when_there_are_too_many():
-    blocked = Blocked(limit=2)
-    for name in "abcd":
-        blocked.submit("s", name)
-    assert blocked.run() == ["d", "c"]
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        ("0::/job/step", {"job/memory.max": 5, "job/step/memory.max": 9}, 5),
+        ("0::/job/step", {"job/memory.max": "max", "job/step/memory.max": 9}, 9),
+        ("0::/", {"memory.max": 7}, 7),
+        ("3:memory:/docker/a", {"memory/memory.limit_in_bytes": 6}, 6),
+        ("9:cpu,memory:/a", {"memory/a/memory.limit_in_bytes": 8}, 8),
+        ("0::/gone", {}, None),
+    ],
+)
+def test_the_limit_of_a_container_counts_as_its_memory(
+    tmp_path, monkeypatch, own, files, limit
+):
+    import psutil
 
-
-def test_withdrawn_work_is_not_done():
-    blocked = Blocked()
-    blocked.submit("gone", "a")
-    blocked.submit("stays", "b")
-    blocked.pool.withdraw("gone")
-    assert blocked.run() == ["b"]
-
-
-def test_the_pool_outlives_an_error(caplog):
-    blocked = Blocked()
-    blocked.submit("s", "after")
-    blocked.pool.submit(("s", "bad"), lambda: 1 / 0)
-    assert blocked.run() == ["after"]
-    assert "decoding ('s', 'bad') failed" in caplog.text
-
-
-def test_decode_threads_are_daemons_with_a_name():
-    blocked = Blocked()
-    blocked.run()
-    (thread,) = blocked.pool._threads
-    assert thread.daemon
-    assert thread.name == "gimp-decode-0"
+    (tmp_path / "own").write_text(own + "\n")
+    for name, stated in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(f"{stated}\n")
+    monkeypatch.setattr("napari_gimp.slide.memory.OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr("napari_gimp.slide.memory.GROUPS", tmp_path / "groups")
+    assert usable_bytes() == (limit or psutil.virtual_memory().total)
