@@ -1,0 +1,277 @@
+"""Small DICOM whole-slide images, written with pydicom; plain functions.
+
+Pixels are (h, w, 3) for colour or (h, w) for one grey channel, uint8 or uint16.
+`write_dicom` makes a folder with one file for each level; `write_instance` one file,
+with everything a scanner may vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    VLWholeSlideMicroscopyImageStorage,
+    generate_uid,
+)
+
+MPP = 0.5
+TILE = (128, 128)
+PATIENT = "Doe^Jane"
+SYNTAXES = {
+    "raw": ExplicitVRLittleEndian,
+    "jpeg": JPEGBaseline8Bit,
+    "jpeg2000": JPEG2000Lossless,
+    "rle": RLELossless,
+}
+LOSSLESS = ("raw", "jpeg2000", "rle")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """How one file is written.
+
+    `missing` names the tiles (row, col) that are left out; given, even if empty, the
+    file is TILED_SPARSE. `frames` is the part (first, end) of the frames of a
+    concatenation that this file holds.
+    """
+
+    syntax: str = "raw"
+    tile: tuple[int, int] = TILE
+    mpp: float | None = MPP
+    flavour: str = "VOLUME"
+    series: str = "1"
+    missing: frozenset[tuple[int, int]] | None = None
+    path: str = "0"
+    path_name: str | None = None
+    z_um: float = 0.0
+    frames: tuple[int, int] | None = None
+    icc: bytes | None = None
+    fragments: int = 1
+    offset_table: bool = True
+
+
+def write_dicom(
+    folder: Path,
+    levels: Sequence[np.ndarray],
+    *,
+    factor: Fraction | int = 2,
+    mpp: float = MPP,
+    **how: Any,
+) -> Path:
+    """Write `level-0.dcm`, `level-1.dcm`, ... into a folder and return it.
+
+    Level n was made from level 0 by `factor` ** n; `how` is as in `Instance`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, level in enumerate(levels):
+        spacing = mpp * float(factor) ** number
+        instance = Instance(mpp=spacing, **how)
+        write_instance(folder / f"level-{number}.dcm", level, instance)
+    return folder
+
+
+def write_concatenation(
+    folder: Path, pixels: np.ndarray, parts: int, how: Instance
+) -> Path:
+    """Write one level as `parts` files that each hold a run of its frames."""
+    folder.mkdir(parents=True, exist_ok=True)
+    edges = np.linspace(0, len(_tiles(pixels, how)), parts + 1).astype(int)
+    for number, (first, end) in enumerate(pairwise(edges)):
+        part = replace(how, frames=(int(first), int(end)))
+        write_instance(folder / f"part-{number}.dcm", pixels, part)
+    return folder
+
+
+def write_instance(path: Path, pixels: np.ndarray, how: Instance | None = None) -> Path:
+    """Write one file and return its path."""
+    how = how or Instance()
+    tiles = _tiles(pixels, how)
+    first, end = how.frames or (0, len(tiles))
+    dataset = _dataset(path, pixels, how)
+    dataset.NumberOfFrames = end - first
+    if how.missing is not None:
+        dataset.PerFrameFunctionalGroupsSequence = [
+            _frame_group(how, row, col) for (row, col), _ in tiles[first:end]
+        ]
+    if how.frames is not None:
+        source = _uid("concatenation", how.series, how.path, pixels.shape)
+        dataset.SOPInstanceUIDOfConcatenationSource = source
+        dataset.ConcatenationUID = source
+        dataset.ConcatenationFrameOffsetNumber = first
+        dataset.InConcatenationNumber = first + 1
+    _put_frames(dataset, [_encode(tile, how) for _, tile in tiles[first:end]], how)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_other(path: Path) -> Path:
+    """Write a DICOM file that is no slide: a secondary capture of 4 x 4 px."""
+    dataset = _with_meta("1.2.840.10008.5.1.4.1.1.7", "raw", "other")
+    dataset.Modality = "OT"
+    dataset.PatientName = PATIENT
+    dataset.Rows = dataset.Columns = 4
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PixelData = bytes(16)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def decoded_jpeg(pixels: np.ndarray, tile: tuple[int, int] = TILE) -> np.ndarray:
+    """Return what the pixels are after `_encode` as JPEG tile by tile."""
+    out = np.empty_like(pixels)
+    how = Instance(syntax="jpeg", tile=tile)
+    for (row, col), block in _tiles(pixels, how):
+        y, x = row * tile[0], col * tile[1]
+        view = out[y : y + tile[0], x : x + tile[1]]
+        decoded = imagecodecs.jpeg8_decode(_encode(block, how))
+        view[:] = decoded[: view.shape[0], : view.shape[1]]
+    return out
+
+
+def _uid(*words: object) -> UID:
+    return generate_uid(entropy_srcs=[str(word) for word in words])
+
+
+def _with_meta(sop_class: str, syntax: str, *words: object) -> Dataset:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = SYNTAXES[syntax]
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UID(sop_class)
+    uid = _uid("instance", *words)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = uid
+    return dataset
+
+
+def _dataset(path: Path, pixels: np.ndarray, how: Instance) -> Dataset:
+    dataset = _with_meta(VLWholeSlideMicroscopyImageStorage, how.syntax, path.name, how)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", how.flavour, "NONE"]
+    dataset.Modality = "SM"
+    dataset.Manufacturer, dataset.ManufacturerModelName = "Acme", "Scan 1"
+    dataset.PatientName, dataset.PatientID = PATIENT, "12345"
+    dataset.StudyInstanceUID = _uid("study")
+    dataset.SeriesInstanceUID = _uid("series", how.series)
+    dataset.FrameOfReferenceUID = _uid("frame of reference", how.series)
+    dataset.DimensionOrganizationType = (
+        "TILED_FULL" if how.missing is None else "TILED_SPARSE"
+    )
+    _put_pixel_kind(dataset, pixels, how)
+    _put_place(dataset, pixels, how)
+    return dataset
+
+
+def _put_pixel_kind(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None:
+    bits = pixels.dtype.itemsize * 8
+    dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+    colour = {"jpeg": "YBR_FULL_422", "jpeg2000": "YBR_RCT"}.get(how.syntax, "RGB")
+    dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else colour
+    if pixels.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.Rows, dataset.Columns = how.tile
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit, dataset.PixelRepresentation = bits - 1, 0
+
+
+def _put_place(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None:
+    rows, cols = pixels.shape[:2]
+    dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = rows, cols
+    dataset.TotalPixelMatrixFocalPlanes = dataset.NumberOfOpticalPaths = 1
+    origin = Dataset()
+    origin.XOffsetInSlideCoordinateSystem = "20"
+    origin.YOffsetInSlideCoordinateSystem = "10"
+    origin.ZOffsetInSlideCoordinateSystem = how.z_um
+    dataset.TotalPixelMatrixOriginSequence = [origin]
+    dataset.ImageOrientationSlide = [0, 1, 0, 1, 0, 0]
+    dataset.ExtendedDepthOfField, dataset.FocusMethod = "NO", "AUTO"
+    optics = Dataset()
+    optics.OpticalPathIdentifier = how.path
+    optics.ObjectiveLensPower = 20
+    if how.path_name is not None:
+        optics.OpticalPathDescription = how.path_name
+    if how.icc is not None:
+        optics.ICCProfile = how.icc
+    dataset.OpticalPathSequence = [optics]
+    shared = Dataset()
+    if how.mpp is not None:
+        measures = Dataset()
+        measures.PixelSpacing = [how.mpp / 1000, how.mpp / 1000]
+        measures.SliceThickness = 0.001
+        shared.PixelMeasuresSequence = [measures]
+        dataset.ImagedVolumeWidth = cols * how.mpp / 1000
+        dataset.ImagedVolumeHeight = rows * how.mpp / 1000
+        dataset.ImagedVolumeDepth = 0.001
+    dataset.SharedFunctionalGroupsSequence = [shared]
+
+
+def _frame_group(how: Instance, row: int, col: int) -> Dataset:
+    place = Dataset()
+    place.RowPositionInTotalImagePixelMatrix = row * how.tile[0] + 1
+    place.ColumnPositionInTotalImagePixelMatrix = col * how.tile[1] + 1
+    place.XOffsetInSlideCoordinateSystem = "20"
+    place.YOffsetInSlideCoordinateSystem = "10"
+    place.ZOffsetInSlideCoordinateSystem = how.z_um / 1000
+    optics = Dataset()
+    optics.OpticalPathIdentifier = how.path
+    group = Dataset()
+    group.PlanePositionSlideSequence = [place]
+    group.OpticalPathIdentificationSequence = [optics]
+    return group
+
+
+def _put_frames(dataset: Dataset, frames: list[bytes], how: Instance) -> None:
+    if how.syntax == "raw":
+        data = b"".join(frames)
+        dataset.PixelData = data + bytes(len(data) % 2)
+        dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
+        return
+    dataset.PixelData = encapsulate(
+        frames, fragments_per_frame=how.fragments, has_bot=how.offset_table
+    )
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+
+
+def _tiles(
+    pixels: np.ndarray, how: Instance
+) -> list[tuple[tuple[int, int], np.ndarray]]:
+    """Return ((row, col), tile) of all tiles, the last padded with their edge."""
+    height, width = how.tile
+    rows, cols = -(-pixels.shape[0] // height), -(-pixels.shape[1] // width)
+    pads = [(0, rows * height - pixels.shape[0]), (0, cols * width - pixels.shape[1])]
+    padded = np.pad(pixels, pads + [(0, 0)] * (pixels.ndim - 2), mode="edge")
+    return [
+        ((r, c), padded[r * height : (r + 1) * height, c * width : (c + 1) * width])
+        for r in range(rows)
+        for c in range(cols)
+        if (r, c) not in (how.missing or ())
+    ]
+
+
+def _encode(tile: np.ndarray, how: Instance) -> bytes:
+    tile = np.ascontiguousarray(tile)
+    if how.syntax == "jpeg":
+        return bytes(imagecodecs.jpeg8_encode(tile, level=90))
+    if how.syntax == "jpeg2000":
+        return bytes(
+            imagecodecs.jpeg2k_encode(tile, codecformat="j2k", reversible=True)
+        )
+    if how.syntax == "rle":
+        from wsidicom.codec.rle import RleCodec
+
+        return bytes(RleCodec.encode(tile))
+    return tile.tobytes()
