@@ -1,0 +1,127 @@
+"""Write MIRAX files: name.mrxs and beside it a folder name/ with index and tiles."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from vendor_jpeg import padded
+
+TILE = 128
+SLIDE_ID = "0123456789abcdef0123456789abcdef"
+
+
+def write_mrxs(
+    path: Path,
+    levels: list[np.ndarray],
+    mpp: float = 0.5,
+    *,
+    image_format: str = "JPEG",
+    empty: frozenset[tuple[int, int]] = frozenset(),
+) -> Path:
+    """Write levels (h, w, 3) uint8 whose factors to the first are powers of two.
+
+    The canvas is padded with white to whole tiles.
+
+    Parameters
+    ----------
+    image_format
+        "JPEG" or "PNG", which loses nothing.
+    empty
+        (row, column) of tiles of 128 px that were not scanned, and so are left out;
+        on each level.
+    """
+    folder = path.with_suffix("")
+    folder.mkdir()
+    whole = padded(levels, (TILE, TILE))
+    factors = [levels[0].shape[0] // level.shape[0] for level in levels]
+    grid = whole[0].shape[0] // TILE, whole[0].shape[1] // TILE
+    stored = bytearray(b"head")
+    records = [
+        _store(stored, level, factor, grid[1], image_format, empty)
+        for level, factor in zip(whole, factors, strict=True)
+    ]
+    (folder / "Data0000.dat").write_bytes(stored)
+    (folder / "Index.dat").write_bytes(_index(records))
+    (folder / "Slidedat.ini").write_text(_slidedat(grid, factors, mpp, image_format))
+    path.write_bytes(_encoded(levels[-1], "JPEG"))
+    return path
+
+
+def _store(
+    stored: bytearray,
+    level: np.ndarray,
+    factor: int,
+    columns: int,
+    image_format: str,
+    empty: frozenset[tuple[int, int]],
+) -> list[tuple[int, int, int, int]]:
+    """Append a level's tiles; return index, offset, length and file of each."""
+    records = []
+    for y in range(0, level.shape[0], TILE):
+        for x in range(0, level.shape[1], TILE):
+            row, col = y // TILE * factor, x // TILE * factor
+            covered = {
+                (r, c)
+                for r in range(row, row + factor)
+                for c in range(col, col + factor)
+            }
+            if covered <= empty:
+                continue
+            tile = _encoded(level[y : y + TILE, x : x + TILE], image_format)
+            records.append((row * columns + col, len(stored), len(tile), 0))
+            stored += tile
+    return records
+
+
+def _encoded(image: np.ndarray, image_format: str) -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    options = {"quality": 95, "subsampling": 0} if image_format == "JPEG" else {}
+    Image.fromarray(np.ascontiguousarray(image)).save(out, image_format, **options)
+    return out.getvalue()
+
+
+def _index(records: list[list[tuple[int, int, int, int]]]) -> bytes:
+    """Return the index: a version, two roots, and one page of records for a level."""
+    head = ("01.02" + SLIDE_ID).encode()
+    table = len(head) + 8
+    pages = table + 4 * len(records)
+    pointers, body = b"", b""
+    for level in records:
+        place = pages + len(body)
+        pointers += struct.pack("<i", place)
+        body += struct.pack("<4i", 0, place + 8, len(level), 0)
+        body += b"".join(struct.pack("<4i", *record) for record in level)
+    return head + struct.pack("<2i", table, 0) + pointers + body
+
+
+def _slidedat(
+    grid: tuple[int, int], factors: list[int], mpp: float, image_format: str
+) -> str:
+    exponents = [factor.bit_length() - 1 for factor in factors]
+    names = "\n".join(
+        f"HIER_0_VAL_{k} = ZoomLevel_{k}\nHIER_0_VAL_{k}_SECTION = LAYER_{k}_SECTION"
+        for k in range(len(factors))
+    )
+    sections = "\n".join(
+        f"[LAYER_{k}_SECTION]\nOVERLAP_X = 0\nOVERLAP_Y = 0\n"
+        f"MICROMETER_PER_PIXEL_X = {mpp * factor}\n"
+        f"MICROMETER_PER_PIXEL_Y = {mpp * factor}\n"
+        f"IMAGE_FORMAT = {image_format}\nIMAGE_FILL_COLOR_BGR = 16777215\n"
+        f"DIGITIZER_WIDTH = {TILE}\nDIGITIZER_HEIGHT = {TILE}\n"
+        f"IMAGE_CONCAT_FACTOR = {exponents[k] - (exponents[k - 1] if k else 0)}\n"
+        for k, factor in enumerate(factors)
+    )
+    return (
+        f"[GENERAL]\nSLIDE_VERSION = 01.02\nSLIDE_ID = {SLIDE_ID}\n"
+        f"SLIDE_NAME = secret-name\nIMAGENUMBER_X = {grid[1]}\n"
+        f"IMAGENUMBER_Y = {grid[0]}\nOBJECTIVE_MAGNIFICATION = 20\n"
+        "CameraImageDivisionsPerSide = 1\n"
+        f"[HIERARCHICAL]\nHIER_COUNT = 1\nNONHIER_COUNT = 0\nINDEXFILE = Index.dat\n"
+        f"HIER_0_NAME = Slide zoom level\nHIER_0_COUNT = {len(factors)}\n{names}\n"
+        f"[DATAFILE]\nFILE_COUNT = 1\nFILE_0 = Data0000.dat\n{sections}"
+    )
