@@ -35,10 +35,11 @@ def run_starts(jpeg: bytes) -> list[int]:
     while jpeg[at + 1] != 0xDA:
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
     starts = [at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")]
-    for k in range(starts[0], len(jpeg) - 1):
-        if jpeg[k] == 0xFF and 0xD0 <= jpeg[k + 1] <= 0xD7:
-            starts.append(k + 2)
-    return starts
+    return starts + [
+        k + 2
+        for k in range(starts[0], len(jpeg) - 1)
+        if jpeg[k] == 0xFF and 0xD0 <= jpeg[k + 1] <= 0xD7
+    ]
 
 
 def padded(levels: list[np.ndarray], tile: tuple[int, int]) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+
 from vendor_jpeg import padded
 
 TILE = 128

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+
 from vendor_jpeg import jpeg_with_restarts, padded, run_starts
 
 TILE_PX = 128

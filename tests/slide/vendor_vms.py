@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from vendor_jpeg import jpeg_with_restarts, padded
 
 TILE_PX = 128
