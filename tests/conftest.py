@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ POOLS = (
     "zarr_io",
     "Dask",
 )
+_CONFIGS = itertools.count()
 
 
 @pytest.fixture
@@ -26,6 +28,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the shared data folder is not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let every test begin without the user's earlier answers and choices."""
+    folder = tmp_path_factory.getbasetemp() / f"config-{next(_CONFIGS)}"
+    monkeypatch.setenv("NAPARI_GIMP_CONFIG", str(folder))
 
 
 @pytest.fixture(autouse=True)
