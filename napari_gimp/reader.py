@@ -6,6 +6,7 @@ Importing this module is cheap; libraries load when a file is opened.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,13 @@ LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
 SUFFIXES = {
     *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".mrxs", ".vms", ".vmu"),
-    *(".svslide", ".png", ".jpg", ".jpeg"),
+    *(".svslide", ".czi", ".dcm", ".zarr", ".png", ".jpg", ".jpeg"),
 }
+DICOM_SLIDE = b"1.2.840.10008.5.1.4.1.1.77.1.6"
+"""What a DICOM file's head holds if it is a whole-slide image."""
+DICOM_HEAD = 1024
+FILES_TRIED = 64
+"""Files of a folder that are looked at; a DICOM slide has about a dozen."""
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
@@ -27,27 +33,36 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     Parameters
     ----------
     path
-        One path or several. No file is opened yet.
+        One path or several. Names are looked at, of folders and DICOM files also
+        the first bytes; no slide is opened yet.
     """
-    suffixes = {Path(one).suffix.lower() for one in _paths(path)}
-    return read_slides if suffixes and suffixes <= SUFFIXES else None
+    paths = [Path(one) for one in _paths(path)]
+    return read_slides if paths and all(map(_may_be_slide, paths)) else None
 
 
-def read_slides(path: str | Sequence[str]) -> list[LayerData]:
-    """Open slides and return a layer for each.
+def read_slides(
+    path: str | Sequence[str],
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    srgb: bool = False,
+) -> list[LayerData]:
+    """Open slides and return a layer for each; see `slide_layer`.
 
     Raises
     ------
     SlideError
         If a file is no slide.
     """
-    drawings = [slide_layer(Path(one)) for one in _paths(path)]
+    drawings = [slide_layer(Path(one), mpp=mpp, srgb=srgb) for one in _paths(path)]
     _sharpen_in_viewer()
     return drawings
 
 
 def slide_layer(
-    path: Path, *, mpp: float | tuple[float, float] | None = None
+    path: Path,
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    srgb: bool = False,
 ) -> LayerData:
     """Open a slide and return its layer: progressive levels, in um.
 
@@ -62,6 +77,8 @@ def slide_layer(
         The slide.
     mpp
         um per level-0 pixel, one number or (y, x), if the file does not say.
+    srgb
+        Convert colours from the slide's ICC profile to sRGB, if it has one.
 
     Raises
     ------
@@ -71,9 +88,36 @@ def slide_layer(
     from napari_gimp.slide.source import open_slide
     from napari_gimp.slide.view import SlideView
 
-    source = open_slide(path, mpp=mpp)
+    source = open_slide(path, mpp=mpp, srgb=srgb)
     view = SlideView(source)
     return view.levels, _layer_kwargs(source, view), "image"
+
+
+def _may_be_slide(path: Path) -> bool:
+    if path.is_dir():
+        return _is_zarr(path) or _holds_dicom_slide(path)
+    if path.suffix.lower() == ".dcm":
+        return _is_dicom_slide(path)
+    return path.suffix.lower() in SUFFIXES
+
+
+def _is_zarr(folder: Path) -> bool:
+    return (folder / ".zattrs").is_file() or (folder / "zarr.json").is_file()
+
+
+def _holds_dicom_slide(folder: Path) -> bool:
+    files = (path for path in folder.iterdir() if path.is_file())
+    return any(map(_is_dicom_slide, islice(files, FILES_TRIED)))
+
+
+def _is_dicom_slide(path: Path) -> bool:
+    """Whether a file's first kilobyte says that it is a DICOM whole-slide image."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(DICOM_HEAD)
+    except OSError:
+        return False
+    return head[128:132] == b"DICM" and DICOM_SLIDE in head
 
 
 def _sharpen_in_viewer() -> None:

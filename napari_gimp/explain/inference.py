@@ -103,7 +103,8 @@ def analyse(request: Request) -> Iterator[Event]:
     with clock("model"):
         setting = prepare(request)
     yield Progress("model", 1, 1)
-    with closing(open_slide(request.slide, mpp=request.mpp)) as source:
+    opened = open_slide(request.slide, mpp=request.mpp, srgb=request.srgb)
+    with closing(opened) as source:
         analysis = _Analysis(setting, source, clock)
         yield from analysis.events()
 

@@ -41,6 +41,8 @@ class Request:
         Sum all rows of a counts table instead (spots or cells of this patient).
     mpp
         um per level-0 pixel, one number or (y, x), where the file does not say.
+    srgb
+        Convert colours from the slide's ICC profile to sRGB, if it has one.
     store
         Folder that keeps patch features; None keeps nothing.
     device
@@ -55,6 +57,7 @@ class Request:
     sample: str | None = None
     pseudobulk: bool = False
     mpp: float | YX | None = None
+    srgb: bool = False
     store: Path | None = None
     device: str = "auto"
     batch_size: int = 64

@@ -1,0 +1,147 @@
+"""Commands that run models: demo, run, models, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_gimp.commands.options import add_command, add_slide_options
+from napari_gimp.commands.progress import Bar
+
+if TYPE_CHECKING:
+    from napari_gimp.explain.inference import Request
+    from napari_gimp.explain.models import ListedModel
+    from napari_gimp.explain.result import Result
+
+ASKED = ("slide", "model", "genes", "sample", "pseudobulk", "mpp", "srgb", "store")
+"""Options of `run` that are fields of a `Request` under the same name."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add demo, doctor, models and run."""
+    demo = add_command(
+        commands, "demo", demo_, "run the main job on the built-in sample"
+    )
+    demo.add_argument("--headless", action="store_true", help="write a report instead")
+    demo.add_argument("--out", type=Path, default=Path("demo-report"), metavar="DIR")
+    doctor = add_command(
+        commands, "doctor", doctor_, "say what is installed and missing"
+    )
+    doctor.add_argument("--json", action="store_true")
+    models = add_command(commands, "models", models_, "list the models")
+    models.add_argument("--json", action="store_true")
+    _add_run(commands)
+
+
+def _add_run(commands: Any) -> None:
+    run = add_command(commands, "run", run_, "run a model on a slide (and genes)")
+    run.add_argument("slide", type=Path)
+    run.add_argument("--model", default="demo", help="name or folder of a checkpoint")
+    run.add_argument("--genes", type=Path, help="expression table")
+    who = run.add_mutually_exclusive_group()
+    who.add_argument("--sample", help="row (or column) of the table")
+    who.add_argument(
+        "--pseudobulk",
+        action="store_true",
+        help="sum all rows of a counts table (spots or cells of this patient)",
+    )
+    add_slide_options(run)
+    run.add_argument("--out", type=Path, required=True, metavar="DIR")
+    run.add_argument("--store", type=Path, help="folder that keeps features")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    run.add_argument("--batch-size", type=int, default=64)
+    run.add_argument("--json", action="store_true")
+
+
+def demo_(arguments: argparse.Namespace) -> None:
+    """Run the main job on the sample: in the viewer, or headless to a report."""
+    from napari_gimp.desktop import has_display, open_desktop
+    from napari_gimp.sample_data import sample_genes, sample_slide
+
+    print("Making the sample slide (kept for the next time) ...", flush=True)
+    slide, genes = sample_slide(), sample_genes()
+    if not arguments.headless and has_display():
+        open_desktop(slide, genes=genes, sample="SAMPLE", start=True)
+    else:
+        request = _request(slide=slide, model="demo", genes=genes, sample="SAMPLE")
+        _run_to_report(request, arguments.out)
+
+
+def doctor_(arguments: argparse.Namespace) -> None:
+    """Say what is installed, what is missing and how to get it."""
+    from napari_gimp.doctor import as_json, as_text, examine
+
+    findings = examine()
+    print(as_json(findings) if arguments.json else as_text(findings))
+
+
+def models_(arguments: argparse.Namespace) -> None:
+    """List the models with what they are for."""
+    from napari_gimp.explain.models import list_models
+
+    models = list_models()
+    if arguments.json:
+        print(json.dumps([m.as_dict() for m in models], indent=1))
+    else:
+        print("\n\n".join(map(_card_text, models)))
+
+
+def _card_text(model: ListedModel) -> str:
+    card = model.card
+    facts = (
+        f"{model.name}: {model.summary}",
+        f"  patches  {card['patch_um']:g} um at {card['mpp']:g} um/px",
+        f"  genes    {len(card['genes'])}",
+        f"  licence  {card['licence']}",
+        f"  folder   {model.path}",
+    )
+    return "\n".join(facts)
+
+
+def run_(arguments: argparse.Namespace) -> None:
+    """Run a model on a slide and write maps, attributions and a report."""
+    wanted = {name: getattr(arguments, name) for name in ASKED}
+    request = _request(
+        **wanted, device=arguments.device, batch_size=arguments.batch_size
+    )
+    result = _run_to_report(request, arguments.out, quiet=arguments.json)
+    if arguments.json:
+        print((arguments.out / "result.json").read_text(encoding="utf-8"))
+    else:
+        _print_result(result)
+
+
+def _request(**fields: Any) -> Request:
+    from napari_gimp.explain.inference import Request
+
+    return Request(**fields)
+
+
+def _run_to_report(request: Request, out: Path, *, quiet: bool = False) -> Result:
+    """Analyse, then write result and report together or not at all."""
+    from napari_gimp.explain.inference import Finished, Progress, analyse
+    from napari_gimp.export import check_out, write_result
+
+    check_out(out)
+    finished: Finished | None = None
+    with Bar("") as bar:
+        for event in analyse(request):
+            if isinstance(event, Progress):
+                bar.to(event.done, event.total, event.stage)
+            elif isinstance(event, Finished):
+                finished = event
+    assert finished is not None, "analyse ends with Finished or raises"
+    write_result(finished.result, out)
+    if not quiet:
+        print(f"Report: {(out / 'report.html').resolve()}")
+    return finished.result
+
+
+def _print_result(result: Result) -> None:
+    for name, probability in zip(result.classes, result.probabilities, strict=True):
+        print(f"{name:>20}  {probability:6.1%}")
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)

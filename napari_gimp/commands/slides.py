@@ -1,0 +1,135 @@
+"""Commands about slides alone: info, view, features."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_gimp.commands.options import add_command, add_slide_options
+from napari_gimp.commands.progress import watch
+from napari_gimp.errors import SlideError
+
+if TYPE_CHECKING:
+    from napari_gimp.patches.encoders import Encoder
+    from napari_gimp.slide.source import SlideSource
+
+
+def add_commands(commands: Any) -> None:
+    """Add info, view and features."""
+    info = add_command(commands, "info", info_, "describe a slide")
+    info.add_argument("slide", type=Path, help="a file, or a DICOM or OME-Zarr folder")
+    add_slide_options(info)
+    info.add_argument("--check", action="store_true", help="decode every tile")
+    info.add_argument("--json", action="store_true")
+    view = add_command(commands, "view", view_, "open a slide in napari")
+    view.add_argument("slide", type=Path)
+    add_slide_options(view)
+    features = add_command(commands, "features", features_, "compute patch features")
+    features.add_argument("slides", type=Path, nargs="+", metavar="SLIDE")
+    features.add_argument("--encoder", default="default")
+    add_slide_options(features)
+    features.add_argument("--out", type=Path, required=True, metavar="STORE")
+    features.add_argument("--device", default="auto")
+
+
+def info_(arguments: argparse.Namespace) -> None:
+    """Describe a slide: `Facts` as lines, or as JSON with the fields as keys.
+
+    With `--check` all tiles are decoded; JSON then has "check" with the counts
+    "tiles" and "damaged" and the "places" (level, row, column) of the damaged
+    ones, else null.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be opened, or tiles were found damaged.
+    """
+    from napari_gimp.slide.describe import as_rows, describe
+
+    with _opened(arguments.slide, arguments) as source:
+        facts = describe(source)
+        check = _check(source) if arguments.check else None
+    if arguments.json:
+        print(json.dumps({**facts.as_dict(), "check": check}, indent=1))
+    else:
+        _print_rows({**as_rows(facts), **_check_row(source, check)})
+    if source.damage:
+        raise SlideError(source.damage.report)
+
+
+def _check(source: SlideSource) -> dict[str, Any]:
+    from napari_gimp.slide.inspection import inspect, tile_count
+
+    _told_here()
+    watch(inspect(source), f"tiles of {source.path.name}")
+    places = [list(place) for place in source.damage.places]
+    return {"tiles": tile_count(source), "damaged": len(places), "places": places}
+
+
+def _check_row(source: SlideSource, check: dict[str, Any] | None) -> dict[str, str]:
+    from napari_gimp.slide.inspection import first_places
+
+    if check is None:
+        return {}
+    where = f": {first_places(source)}" if source.damage else ""
+    return {"check": f"{check['damaged']:,} of {check['tiles']:,} tiles damaged{where}"}
+
+
+def _print_rows(rows: dict[str, str]) -> None:
+    """Print a name and its text, which may have several lines, to each row."""
+    for name, text in rows.items():
+        first, *rest = text.splitlines()
+        print("\n".join([f"{name:>12}  {first}", *(f"{'':14}{line}" for line in rest)]))
+
+
+def view_(arguments: argparse.Namespace) -> None:
+    """Open a slide in napari, with the docks."""
+    from napari_gimp.desktop import check_display, open_desktop
+
+    _opened(arguments.slide, arguments).close()  # refuse before napari starts
+    check_display()
+    open_desktop(arguments.slide, mpp=arguments.mpp, srgb=arguments.srgb)
+
+
+def features_(arguments: argparse.Namespace) -> None:
+    """Compute the patch features of slides into a store."""
+    from napari_gimp.explain.setting import pick_device
+    from napari_gimp.patches.encoders import load_encoder
+
+    _told_here()
+    encoder, device = load_encoder(arguments.encoder), pick_device(arguments.device)
+    for path in arguments.slides:
+        with closing(_opened(path, arguments)) as source:
+            print(_features(source, encoder, device, arguments.out))
+            if source.damage:
+                print(f"warning: {source.damage.report}", file=sys.stderr)
+
+
+def _features(source: SlideSource, encoder: Encoder, device: str, out: Path) -> str:
+    """Compute the features of a slide; return the line that tells of it."""
+    from napari_gimp.patches.extract import extract
+    from napari_gimp.patches.grid import lay_patches
+    from napari_gimp.patches.store import FeatureStore
+    from napari_gimp.patches.tissue import find_tissue
+
+    patches, store = lay_patches(find_tissue(source)), FeatureStore(out)
+    steps = extract(source, patches, encoder, store=store, device=device)
+    watch(((step.done, step.total) for step in steps), source.path.name)
+    return f"{source.path.name}: {len(patches)} patches of {patches.patch_um:g} um"
+
+
+def _opened(path: Path, arguments: argparse.Namespace) -> SlideSource:
+    from napari_gimp.slide.source import open_slide
+
+    return open_slide(path, mpp=arguments.mpp, srgb=arguments.srgb)
+
+
+def _told_here() -> None:
+    """Silence the log of damaged tiles: the command itself counts and tells them."""
+    import logging
+
+    logging.getLogger("napari_gimp.slide.damage").addHandler(logging.NullHandler())
