@@ -1,0 +1,265 @@
+"""DICOM whole-slide images, decoded frame by frame.
+
+A slide is a series of files, one or more for each level; any of them, or their
+folder, stands for the whole. wsidicom reads the structure, imagecodecs the frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_gimp.errors import SlideError, TileError
+from napari_gimp.slide.dicom_image import DicomImage, open_images
+from napari_gimp.slide.dicom_series import (
+    Member,
+    dicom_files,
+    has_magic,
+    slide_series,
+)
+from napari_gimp.slide.factors import level_factors
+from napari_gimp.slide.fingerprint import fingerprint
+from napari_gimp.slide.resolution import from_file
+from napari_gimp.slide.source import Level, Pixels, Resolution
+from napari_gimp.slide.tiled import SlideFacts, TiledSource
+
+ASSOCIATED = {"LABEL": "label", "OVERVIEW": "macro", "THUMBNAIL": "thumbnail"}
+ORIGIN_APART_MM = 0.02
+"""Images whose origins lie further apart show different places of the glass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One channel of a level: an image, its focal plane (um) and optical path."""
+
+    image: DicomImage
+    z: float
+    path: str
+
+    def decode(self, row: int, col: int) -> Pixels | None:
+        """Return a frame (h, w, samples), None where the scanner left it out."""
+        number = self.image.frame(row, col, self.z, self.path)
+        return None if number < 0 else self.image.decode(number)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, or a folder holds a DICOM file."""
+    if path.is_dir():
+        return next(dicom_files(path), None) is not None
+    return has_magic(path)
+
+
+class DicomSource(TiledSource):
+    """A DICOM whole-slide image.
+
+    Colour is read as such; grey images become one channel for each optical path. Of
+    several focal planes the middle one is shown.
+
+    Parameters
+    ----------
+    path
+        Any file of the slide, or the folder that holds them.
+
+    Raises
+    ------
+    SlideError
+        If it is no slide, is damaged, or holds what is not read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        members = slide_series(path)
+        volumes = [m.path for m in members if m.flavour == "VOLUME"]
+        if not volumes:
+            raise SlideError(
+                f"{path.name} has no level (image type VOLUME) beside it: put all "
+                "files of the slide into one folder."
+            )
+        self._images = open_images(volumes)
+        try:
+            self._planes = _levels(_one_pyramid(self._images))
+            super().__init__(_facts(path, members, self._planes, volumes))
+        except BaseException:
+            self._close_images()
+            raise
+        self._beside = {
+            name: [m.path for m in members if ASSOCIATED.get(m.flavour) == name]
+            for name in self.associated
+        }
+
+    def decode_tile(self, level: int, row: int, col: int) -> Pixels:
+        """Return one native tile (h, w, C), cut off at the edge of the level."""
+        spec = self.levels[level]
+        height = min(spec.tile[0], spec.shape[0] - row * spec.tile[0])
+        width = min(spec.tile[1], spec.shape[1] - col * spec.tile[1])
+        try:
+            planes = [plane.decode(row, col) for plane in self._planes[level]]
+        except TileError as error:
+            raise self._damaged(level, row, col, error) from error
+        empty = np.full((height, width, self.channels), self.fill, self.dtype)
+        if len(planes) == 1 and planes[0] is not None:
+            return planes[0][:height, :width]
+        for channel, plane in enumerate(planes):
+            if plane is not None:
+                empty[:, :, channel] = plane[:height, :width, 0]
+        return empty
+
+    def read_associated(self, name: str) -> Pixels:
+        """Return the label, macro or thumbnail image (height, width, channels).
+
+        Raises
+        ------
+        SlideError
+            If the slide has no such image or it is damaged.
+        """
+        self._check_open()
+        if name not in self.associated:
+            raise SlideError(
+                f"{self.path.name} has no image called {name!r}; it has "
+                f"{', '.join(self.associated) or 'none'}."
+            )
+        image = max(open_images(self._beside[name]), key=lambda i: i.shape)
+        try:
+            return _stitched(image)
+        finally:
+            image.close()
+
+    def close(self) -> None:
+        """Release file handles and cached tiles."""
+        super().close()
+        self._close_images()
+
+    def _close_images(self) -> None:
+        for image in self._images:
+            image.close()
+
+
+def _stitched(image: DicomImage) -> Pixels:
+    """Return all of an image, its missing frames white."""
+    (rows, cols), (height, width) = image.shape, image.tile
+    white = np.iinfo(image.dtype.str).max
+    out = np.full((rows, cols, image.samples), white, image.dtype)
+    plane = Plane(image, image.focal_planes[0], image.optical_paths[0])
+    for row in range(-(-rows // height)):
+        for col in range(-(-cols // width)):
+            frame = plane.decode(row, col)
+            if frame is not None:
+                y, x = row * height, col * width
+                part = out[y : y + height, x : x + width]
+                part[:] = frame[: part.shape[0], : part.shape[1]]
+    return out
+
+
+def _one_pyramid(images: list[DicomImage]) -> list[DicomImage]:
+    """Return the images that show the same place and kind as the largest."""
+    base = max(images, key=lambda i: (i.samples, i.shape[0] * i.shape[1]))
+    return [i for i in images if _belongs(base, i)]
+
+
+def _belongs(base: DicomImage, image: DicomImage) -> bool:
+    if (image.samples, image.dtype) != (base.samples, base.dtype):
+        return False
+    if image.dataset.ext_depth_of_field != base.dataset.ext_depth_of_field:
+        return False
+    place = base.dataset.image_coordinate_system
+    if place is None:
+        return True
+    other = image.dataset.image_coordinate_system
+    return bool(place.origin_and_rotation_match(other, ORIGIN_APART_MM))
+
+
+def _levels(images: list[DicomImage]) -> list[list[Plane]]:
+    """Return the planes of each level, finest first: one, or one for each channel."""
+    sizes: dict[tuple[int, int], list[DicomImage]] = {}
+    for image in sorted(images, key=lambda i: i.shape, reverse=True):
+        sizes.setdefault(image.shape, []).append(image)
+    finest = next(iter(sizes.values()))
+    focal = sorted({z for image in finest for z in image.focal_planes})
+    middle = focal[len(focal) // 2]
+    paths = list(dict.fromkeys(p for image in finest for p in image.optical_paths))
+    paths = paths[:1] if finest[0].samples > 1 else paths
+    levels = [
+        [_plane(group, path, middle) for path in paths] for group in sizes.values()
+    ]
+    return [[p for p in level if p] for level in levels if all(level)]
+
+
+def _plane(images: list[DicomImage], path: str, z: float) -> Plane | None:
+    """Return the plane of a path nearest to a focal plane, None where it is absent."""
+    found = [
+        Plane(image, plane, path)
+        for image in images
+        if path in image.optical_paths
+        for plane in image.focal_planes
+    ]
+    return min(found, key=lambda plane: abs(plane.z - z), default=None)
+
+
+def _facts(
+    path: Path, members: list[Member], planes: list[list[Plane]], volumes: list[Path]
+) -> SlideFacts:
+    firsts = [level[0].image for level in planes]
+    shapes = [image.shape for image in firsts]
+    header = _header_of(members, firsts[0])
+    optics = _optics(header)
+    return SlideFacts(
+        path=path,
+        reader="wsidicom",
+        levels=tuple(
+            map(Level, shapes, (i.tile for i in firsts), level_factors(shapes))
+        ),
+        resolution=_resolution(firsts[0]),
+        fingerprint=_fingerprint(volumes),
+        channels=len(planes[0]) * firsts[0].samples,
+        dtype=firsts[0].dtype,
+        properties=_properties(header, optics, firsts[0]),
+        associated=_associated(members),
+        rgb=firsts[0].samples == 3,
+        icc=_icc(optics),
+    )
+
+
+def _header_of(members: list[Member], image: DicomImage) -> Any:
+    return next(m.header for m in members if m.path.name == image.name)
+
+
+def _optics(header: Any) -> Any:
+    sequence = header.get("OpticalPathSequence")
+    return sequence[0] if sequence else {}
+
+
+def _icc(optics: Any) -> bytes | None:
+    profile = optics.get("ICCProfile")
+    return bytes(profile) if profile else None
+
+
+def _resolution(image: DicomImage) -> Resolution:
+    if image.spacing_mm is None:
+        return from_file(None, "none")
+    y, x = image.spacing_mm
+    return from_file((y * 1000, x * 1000), "DICOM PixelSpacing")
+
+
+def _properties(header: Any, optics: Any, image: DicomImage) -> dict[str, str]:
+    stated = {
+        "vendor": header.get("Manufacturer"),
+        "scanner": header.get("ManufacturerModelName"),
+        "objective": optics.get("ObjectiveLensPower"),
+        "compression": image.syntax,
+        "photometric": header.get("PhotometricInterpretation"),
+    }
+    return {key: str(value) for key, value in stated.items() if value}
+
+
+def _associated(members: list[Member]) -> tuple[str, ...]:
+    flavours = {member.flavour for member in members}
+    return tuple(name for flavour, name in ASSOCIATED.items() if flavour in flavours)
+
+
+def _fingerprint(volumes: list[Path]) -> str:
+    """Return one digest of all levels' files, whatever they are called."""
+    digests = sorted(fingerprint(volume) for volume in volumes)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]

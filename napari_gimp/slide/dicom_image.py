@@ -1,0 +1,251 @@
+"""One image of a DICOM slide: which frame is which tile, and what its pixels are.
+
+wsidicom reads the structure. Frames are then read by position, without the lock that
+its stream needs and past its caches, so several threads decode at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.errors import SlideError, TileError
+from napari_gimp.slide.dicom_series import damaged_header
+from napari_gimp.slide.source import Pixels
+
+MOST_TILES = 1 << 24
+"""Tiles of one plane; the largest slides have less than a million."""
+Decoder = Callable[[bytes], Pixels]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Where the frames of one file lie, from frame number `first` on."""
+
+    file: FrameFile
+    first: int
+    places: NDArray[np.int64]
+    """Offset and length of each frame (n, 2), bytes."""
+
+
+class FrameFile:
+    """Positioned reads from one file, safe from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return bytes; fewer where the file ends before.
+
+        Raises
+        ------
+        SlideError
+            If the file can no longer be read.
+        """
+        try:
+            if hasattr(os, "pread"):
+                return os.pread(self._file.fileno(), count, offset)
+            with self._lock:  # Windows
+                self._file.seek(offset)
+                return self._file.read(count)
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+            raise SlideError(
+                f"{self.path.name} can no longer be read ({error}): check that its "
+                "drive is connected, then open the slide again."
+            ) from error
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+class DicomImage:
+    """One instance: a level, or a part of one, or a label, in one or more files.
+
+    Parameters
+    ----------
+    readers
+        wsidicom's readers of its files: one, or all of a concatenation in order.
+    kept
+        Closes the files that the image keeps open, should something fail later.
+
+    Raises
+    ------
+    SlideError
+        If a file is damaged or holds what is not read.
+    """
+
+    def __init__(self, readers: Sequence[Any], kept: ExitStack) -> None:
+        from wsidicom.cache import DecodedFrameCache, EncodedFrameCache
+        from wsidicom.file.wsidicom_file_image_data import WsiDicomFileImageData
+
+        image = WsiDicomFileImageData(
+            list(readers), DecodedFrameCache(0), EncodedFrameCache(0)
+        )
+        self.dataset = readers[0].dataset
+        self.name = Path(str(readers[0].filepath)).name
+        self.syntax = str(readers[0].transfer_syntax.name)
+        self.shape = image.image_size.height, image.image_size.width
+        self.tile = image.tile_size.height, image.tile_size.width
+        self.samples = int(image.samples_per_pixel)
+        self.dtype = np.dtype(image.dtype)
+        self._check(readers)
+        self._tiles = image.tiles
+        self.focal_planes = tuple(float(z) for z in image.focal_planes)
+        self.optical_paths = tuple(image.optical_paths)
+        self.spacing_mm = _spacing(image)
+        self._decode = _decoder(readers[0], image, self.tile)
+        self._frames = [_frames(reader, kept) for reader in readers]
+
+    def frame(self, row: int, col: int, z: float, path: str) -> int:
+        """Return the number of the frame that holds a tile, -1 where there is none."""
+        from wsidicom.geometry import Point
+
+        return int(self._tiles.get_frame_index(Point(col, row), z, path))
+
+    def decode(self, number: int) -> Pixels:
+        """Return the pixels (h, w, samples) of a frame.
+
+        Raises
+        ------
+        TileError
+            If the frame is cut off or cannot be decoded.
+        SlideError
+            If the file can no longer be read.
+        """
+        stored = self._stored(number)
+        try:
+            pixels = self._decode(stored)
+        except Exception as error:  # each codec raises its own kind
+            raise TileError(str(error)) from error
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if pixels.shape != (*self.tile, self.samples) or pixels.dtype != self.dtype:
+            raise TileError(f"it holds {pixels.shape} {pixels.dtype}")
+        return pixels
+
+    def close(self) -> None:
+        """Release the files."""
+        for frames in self._frames:
+            frames.file.close()
+
+    def _stored(self, number: int) -> bytes:
+        for part in self._frames:
+            if part.first <= number < part.first + len(part.places):
+                offset, count = part.places[number - part.first].tolist()
+                stored = part.file.read(offset, count)
+                if len(stored) < count:
+                    raise TileError(f"the file ends within frame {number}")
+                return stored
+        raise TileError(f"frame {number} is in none of its files")
+
+    def _check(self, readers: Sequence[Any]) -> None:
+        rows, cols = (-(-a // b) for a, b in zip(self.shape, self.tile, strict=True))
+        if rows * cols > MOST_TILES:
+            raise SlideError(
+                f"{self.name} states {rows} x {cols} tiles, which no slide has: it is "
+                "damaged; copy the file again from its source."
+            )
+        if any(
+            reader.dataset.tile_size != readers[0].dataset.tile_size
+            for reader in readers
+        ):
+            raise SlideError(f"{self.name} is in parts whose tiles differ in size.")
+
+
+def open_images(paths: Sequence[Path]) -> list[DicomImage]:
+    """Return the images in some files, concatenated ones put together.
+
+    Raises
+    ------
+    SlideError
+        If a file is damaged or holds what is not read.
+    """
+    with ExitStack() as files, ExitStack() as kept:
+        readers = [_reader(path, files) for path in paths]
+        images = [_image(group, kept) for group in _instances(readers)]
+        kept.pop_all()
+    return images
+
+
+def _reader(path: Path, files: ExitStack) -> Any:
+    from wsidicom.errors import WsiDicomNotSupportedError
+    from wsidicom.file.io import WsiDicomReader
+    from wsidicom.file.wsidicom_stream_opener import WsiDicomStreamOpener
+
+    try:
+        (stream,) = WsiDicomStreamOpener().open(path)
+    except ValueError as error:  # the opener passes over what it cannot read
+        raise damaged_header(path) from error
+    files.callback(stream.close)
+    try:
+        return WsiDicomReader(stream)
+    except WsiDicomNotSupportedError as error:
+        raise SlideError(_unsupported(path, stream)) from error
+    except Exception as error:  # each kind of damage raises another
+        raise damaged_header(path) from error
+
+
+def _unsupported(path: Path, stream: Any) -> str:
+    syntax = stream.transfer_syntax.name
+    return (
+        f"{path.name} ({syntax}) has pixels of a kind that is not read: 8 bits of "
+        "colour, or 8 or 16 bits of grey, are; convert it with a DICOM toolkit."
+    )
+
+
+def _instances(readers: Sequence[Any]) -> list[list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for reader in readers:
+        groups.setdefault(str(reader.uids.identifier), []).append(reader)
+    return [sorted(group, key=lambda r: r.frame_offset) for group in groups.values()]
+
+
+def _image(readers: Sequence[Any], kept: ExitStack) -> DicomImage:
+    try:
+        return DicomImage(readers, kept)
+    except SlideError:
+        raise
+    except Exception as error:  # each kind of damage raises another
+        raise damaged_header(Path(str(readers[0].filepath))) from error
+
+
+def _frames(reader: Any, kept: ExitStack) -> Frames:
+    places = np.array(list(reader.frame_index), np.int64).reshape(-1, 2)
+    file = FrameFile(Path(str(reader.filepath)))
+    kept.callback(file.close)
+    return Frames(file, reader.frame_offset, places)
+
+
+def _spacing(image: Any) -> tuple[float, float] | None:
+    spacing = image.pixel_spacing
+    return None if spacing is None else (float(spacing.height), float(spacing.width))
+
+
+def _decoder(reader: Any, image: Any, tile: tuple[int, int]) -> Decoder:
+    """Return a function from the bytes of a frame to pixels, for any thread.
+
+    wsidicom's own decoder is used but for uncompressed frames, for which it has one
+    that may not be called from two threads at once.
+    """
+    if reader.transfer_syntax.is_encapsulated:
+        decode: Decoder = image.decoder.decode
+        return decode
+    order = "<" if reader.transfer_syntax.is_little_endian else ">"
+    dtype, samples = image.dtype.newbyteorder(order), image.samples_per_pixel
+
+    def decode_native(stored: bytes) -> Pixels:
+        flat = np.frombuffer(stored, dtype)
+        return flat.reshape(*tile, samples).astype(image.dtype)
+
+    return decode_native

@@ -1,0 +1,160 @@
+"""Which DICOM files beside a given one belong to the same slide.
+
+Only the attributes named here are read, so nothing about a patient ever reaches
+this program's memory, error texts or logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_gimp.errors import SlideError
+
+MAGIC_AT, MAGIC = 128, b"DICM"
+SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
+"""VL Whole Slide Microscopy Image Storage."""
+PER_FRAME_GROUPS = 0x52009230
+"""Where a header ends: the tiles' places follow, then the pixels."""
+KEYWORDS = (
+    "SOPClassUID", "SeriesInstanceUID", "ImageType", "Manufacturer",
+    "ManufacturerModelName", "OpticalPathSequence", "PhotometricInterpretation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a slide's series and the few attributes read from it."""
+
+    path: Path
+    header: Any
+
+    @property
+    def is_slide(self) -> bool:
+        """Whether it is a whole-slide image of any kind, also a label."""
+        return str(self.header.get("SOPClassUID", "")) == SLIDE_CLASS
+
+    @property
+    def flavour(self) -> str:
+        """VOLUME for a level; LABEL, OVERVIEW or THUMBNAIL beside it."""
+        kinds = self.header.get("ImageType", ())
+        return str(kinds[2]) if len(kinds) > 2 else ""
+
+    @property
+    def series(self) -> str:
+        """The series, which is one scan of one slide."""
+        return str(self.header.get("SeriesInstanceUID", ""))
+
+
+def has_magic(path: Path) -> bool:
+    """Whether a file begins as DICOM files do; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAGIC_AT + len(MAGIC))[MAGIC_AT:] == MAGIC
+    except OSError:
+        return False
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """Yield the DICOM files of a folder, in the order of their names."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and has_magic(path):
+            yield path
+
+
+def slide_series(path: Path) -> list[Member]:
+    """Return the files of the slide that `path`, a file or folder, stands for.
+
+    Raises
+    ------
+    SlideError
+        If the file is no whole-slide image, or the folder holds none or several.
+    """
+    return _series_in_folder(path) if path.is_dir() else _series_of_file(path)
+
+
+def _series_of_file(path: Path) -> list[Member]:
+    member = read_member(path)
+    if not member.is_slide:
+        raise SlideError(
+            f"{path.name} is a DICOM file but no slide ({_class_name(member)}): give "
+            "a VL Whole Slide Microscopy Image, or the folder of its files."
+        )
+    beside = (_readable(other) for other in dicom_files(path.parent) if other != path)
+    return [member, *(m for m in beside if m and m.series == member.series)]
+
+
+def _series_in_folder(folder: Path) -> list[Member]:
+    found = [member for file in dicom_files(folder) if (member := read_member(file))]
+    slides: dict[str, list[Member]] = {}
+    for member in found:
+        if member.is_slide:
+            slides.setdefault(member.series, []).append(member)
+    if not slides:
+        kinds = sorted({_class_name(member) for member in found})
+        raise SlideError(
+            f"{folder.name} holds {len(found)} DICOM files but no slide "
+            f"({', '.join(kinds)}): give a folder of VL Whole Slide Microscopy Images."
+        )
+    if len(slides) > 1:
+        firsts = ", ".join(members[0].path.name for members in slides.values())
+        raise SlideError(
+            f"{folder.name} holds {len(slides)} slides: give one file of the slide "
+            f"you want ({firsts})."
+        )
+    return next(iter(slides.values()))
+
+
+def read_member(path: Path) -> Member:
+    """Return a file with its header.
+
+    Raises
+    ------
+    SlideError
+        If the header is cut off or damaged.
+    """
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.filereader import read_partial
+
+    tags = [tag_for_keyword(keyword) for keyword in KEYWORDS]
+    try:
+        with path.open("rb") as file:
+            header = read_partial(
+                file, lambda tag, vr, length: tag >= PER_FRAME_GROUPS, None, False, tags
+            )
+    except OSError as error:
+        raise SlideError(
+            f"{path.name} cannot be read ({error.strerror}): check that its drive is "
+            "connected and that you have access to it."
+        ) from error
+    except Exception as error:  # each kind of damage raises another
+        raise damaged_header(path) from error
+    return Member(path, header)
+
+
+def damaged_header(path: Path) -> SlideError:
+    """Return the error for a file whose header cannot be read.
+
+    The library's own words are left out: they may quote values.
+    """
+    return SlideError(
+        f"{path.name} is a DICOM file whose header cannot be read: it is cut off or "
+        "damaged; copy the file again from its source."
+    )
+
+
+def _readable(path: Path) -> Member | None:
+    """Return a file beside the slide, None where it is damaged."""
+    try:
+        member = read_member(path)
+    except SlideError:
+        return None
+    return member if member.is_slide else None
+
+
+def _class_name(member: Member) -> str:
+    from pydicom.uid import UID
+
+    return UID(str(member.header.get("SOPClassUID", ""))).name or "of unknown kind"
