@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -103,9 +104,10 @@ class TiledSource(ABC):
         Raises
         ------
         TileError
-            If the bytes are there but cannot be decoded.
-        SlideError
-            If the file can no longer be read.
+            If the bytes are there but cannot be decoded; what else a codec raises
+            counts as this.
+        OSError
+            If the file can no longer be read; it may be the cause of a TileError.
         """
 
     @abstractmethod
@@ -122,7 +124,7 @@ class TiledSource(ABC):
         """
         self._check_open()
         return tile_cache().fetch(
-            self._key(level, row, col), lambda: self._whole_tile(level, row, col)
+            self._key(level, row, col), partial(self._whole_tile, level, row, col)
         )
 
     def use_srgb(self) -> None:
@@ -146,13 +148,47 @@ class TiledSource(ABC):
         place = level, row, col
         if place not in self.damage:
             try:
-                tile = self.decode_tile(*place)
+                tile = self._checked(place, self.decode_tile(*place))
+            except Exception as error:  # each codec raises its own kind
+                self._note(place, error)
+            else:
                 return tile if self._convert is None else self._convert(tile)
-            except TileError as error:
-                self.damage.note(place, str(error))
-        box = _box(self.levels[level], row, col)
-        shape = (box.y1 - box.y0, box.x1 - box.x0, self.channels)
-        return np.full(shape, self.fill, self.dtype)
+        return np.full(self._tile_shape(*place), self.fill, self.dtype)
+
+    def _checked(self, place: tuple[int, int, int], tile: Pixels) -> Pixels:
+        """Return the tile; TileError if a damaged header made another of it."""
+        expected = self._tile_shape(*place)
+        if tile.shape != expected or tile.dtype != self.dtype:
+            raise self._damaged(
+                *place,
+                f"it holds {tile.shape} of {tile.dtype}, not {expected} of "
+                f"{self.dtype}",
+            )
+        return tile
+
+    def _note(self, place: tuple[int, int, int], error: Exception) -> None:
+        """Note a tile as damaged; raise SlideError where something else is amiss.
+
+        Of errors of the operating system only those with a number are its own:
+        codecs raise OSError too.
+        """
+        self._check_open()
+        reason = error.__cause__ if isinstance(error, TileError) else error
+        if isinstance(reason, OSError) and reason.errno is not None:
+            raise SlideError(
+                f"{self.path.name} can no longer be read ({reason.strerror}): check "
+                "that its drive or network share is connected, then open it again."
+            ) from error
+        if isinstance(reason, MemoryError):
+            raise SlideError(
+                f"There is not enough memory for one tile of {self.path.name}: close "
+                "other slides or programs, then try again."
+            ) from error
+        if not isinstance(error, SlideError):
+            error = self._damaged(*place, error)
+        if not isinstance(error, TileError):
+            raise error
+        self.damage.note(place, str(error))
 
     def cached_tile(self, level: int, row: int, col: int) -> Pixels | None:
         """Return a tile if it is in the cache; never decodes."""
@@ -174,12 +210,12 @@ class TiledSource(ABC):
             raise SlideError(
                 f"A region of {height} x {width} px cannot be read: sides must be >= 0."
             )
+        whole = _only_tile(spec, y, x, height, width)
+        if whole is not None:
+            return self._own_tile(level, *whole)
         region = Box(y, x, y + height, x + width)
-        places = list(_tiles_under(spec, region))
-        if len(places) == 1 and region == _box(spec, *places[0]):
-            return self._own_tile(level, *places[0])
         out = self._blank(spec, region)
-        for row, col in places:
+        for row, col in _tiles_under(spec, region):
             box = _box(spec, row, col)
             if region.covers(box):
                 tile = self._passing_tile(level, row, col)
@@ -228,13 +264,21 @@ class TiledSource(ABC):
         Its neighbours' readers will not want it again, and memory that is kept must
         be taken anew for every tile, which costs a third of a decode.
         """
-        kept = self.cached_tile(level, row, col)
+        kept = tile_cache().settled(self._key(level, row, col))
         return self._whole_tile(level, row, col) if kept is None else kept
 
     def _own_tile(self, level: int, row: int, col: int) -> Pixels:
         """Return a tile that the caller may write to."""
         tile = self._passing_tile(level, row, col)
         return tile if tile.flags.writeable else tile.copy()
+
+    def _tile_shape(self, level: int, row: int, col: int) -> tuple[int, int, int]:
+        spec = self.levels[level]
+        return (
+            min(spec.tile[0], spec.shape[0] - row * spec.tile[0]),
+            min(spec.tile[1], spec.shape[1] - col * spec.tile[1]),
+            self.channels,
+        )
 
     def _blank(self, spec: Level, region: Box) -> Pixels:
         """Return the array for a region: white where it reaches over the edge."""
@@ -265,6 +309,17 @@ def _reopened(
     return source
 
 
+def _only_tile(
+    spec: Level, y: int, x: int, height: int, width: int
+) -> tuple[int, int] | None:
+    """Return (row, col) of the tile that a region is, None if it is not one whole."""
+    (row, top), (col, left) = divmod(y, spec.tile[0]), divmod(x, spec.tile[1])
+    if top or left or not (0 <= y < spec.shape[0] and 0 <= x < spec.shape[1]):
+        return None
+    sides = min(spec.tile[0], spec.shape[0] - y), min(spec.tile[1], spec.shape[1] - x)
+    return (row, col) if sides == (height, width) else None
+
+
 def _box(spec: Level, row: int, col: int) -> Box:
     """Return where a tile lies, cut off at the edge of its level."""
     y, x = row * spec.tile[0], col * spec.tile[1]
@@ -278,9 +333,12 @@ def _box(spec: Level, row: int, col: int) -> Box:
 
 def _tiles_under(spec: Level, region: Box) -> Iterator[tuple[int, int]]:
     """Yield (row, col) of the tiles that a region of a level touches."""
+    y0, x0 = max(region.y0, 0), max(region.x0, 0)
     y1, x1 = min(region.y1, spec.shape[0]), min(region.x1, spec.shape[1])
-    for row in range(max(region.y0, 0) // spec.tile[0], -(-y1 // spec.tile[0])):
-        for col in range(max(region.x0, 0) // spec.tile[1], -(-x1 // spec.tile[1])):
+    if y0 >= y1 or x0 >= x1:  # else the last tile, when just below the edge
+        return
+    for row in range(y0 // spec.tile[0], -(-y1 // spec.tile[0])):
+        for col in range(x0 // spec.tile[1], -(-x1 // spec.tile[1])):
             yield row, col
 
 

@@ -77,6 +77,12 @@ class TileCache:
             return flying.result()
         return self._decode(key, decode, mine)
 
+    def settled(self, key: Key) -> Pixels | None:
+        """Return a kept tile, or one that is being decoded, waiting; else None."""
+        with self._lock:
+            tile, flying = self._used(key), self._flying.get(key)
+        return tile if flying is None else flying.result()
+
     def drop(self, owner: Hashable) -> None:
         """Forget every tile whose key begins with `owner`."""
         with self._lock:
