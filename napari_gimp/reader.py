@@ -66,8 +66,9 @@ def slide_layer(
 ) -> LayerData:
     """Open a slide and return its layer: progressive levels, in um.
 
-    Where the file states no plausible um/px and `mpp` gives none, the layer is in
-    pixels and a warning says what to do. The layer's metadata hold the path
+    Where the file states no plausible um/px and `mpp` gives none, what the user
+    said of this slide before counts; if nothing, the layer is in pixels and a
+    warning says what to do. The layer's metadata hold the path
     ("gimp_slide") and the `SlideView` ("gimp_view"), whose `updated` asks for a
     refresh of the layer.
 
@@ -85,10 +86,12 @@ def slide_layer(
     SlideError
         If it is no slide.
     """
+    from napari_gimp.slide.remembered import with_memory
     from napari_gimp.slide.source import open_slide
     from napari_gimp.slide.view import SlideView
 
     source = open_slide(path, mpp=mpp, srgb=srgb)
+    source.resolution = with_memory(source.resolution, source.fingerprint)
     view = SlideView(source)
     return view.levels, _layer_kwargs(source, view), "image"
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from napari_gimp.geometry import YX
-from napari_gimp.slide.resolution import likely_mpp
+from napari_gimp.slide.resolution import is_usable, likely_mpp
 from napari_gimp.slide.source import Resolution, SlideSource
 
 UM_PER_MM = 1000.0
+UM_AT_1X = 10.0
+"""um/px of a usual scanner times its objective: 0.5 at 20x, 0.25 at 40x."""
 TOLD = ("vendor", "scanner", "objective", "compression", "photometric")
 """Properties that have a place of their own among the facts."""
 
@@ -76,8 +78,11 @@ class Facts:
         The property or tag it was read from, "user", or "none".
     mpp_verified
         False where it is missing, implausible or a user's word.
+    mpp_usable
+        Whether maps and models work with it: it is plausible, or a user's word.
     likely_mpp
-        What was probably meant by an implausible um/px, None without a guess.
+        What is probably meant where the um/px is missing or implausible, to be
+        confirmed; None without a guess.
     objective
         Magnification of the objective, None where unknown.
     vendor, scanner, compression, photometric
@@ -112,6 +117,7 @@ class Facts:
     mpp: YX | None
     mpp_origin: str
     mpp_verified: bool
+    mpp_usable: bool
     likely_mpp: float | None
     objective: float | None
     vendor: str
@@ -130,11 +136,6 @@ class Facts:
     fingerprint: str
     properties: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def mpp_usable(self) -> bool:
-        """Whether models and maps may work with the um/px."""
-        return self.mpp is not None and (self.mpp_verified or self.mpp_origin == "user")
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; the keys are the fields, sides are (y, x)."""
         return {**asdict(self), "properties": dict(self.properties)}
@@ -143,6 +144,7 @@ class Facts:
 def describe(source: SlideSource) -> Facts:
     """Return the facts of an open slide."""
     said, stated = source.properties, source.resolution
+    objective = _number(said.get("objective", ""))
     return Facts(
         file=source.path.name,
         size_px=source.levels[0].shape,
@@ -150,8 +152,9 @@ def describe(source: SlideSource) -> Facts:
         mpp=stated.mpp,
         mpp_origin=stated.origin,
         mpp_verified=stated.verified,
-        likely_mpp=_likely(stated),
-        objective=_number(said.get("objective", "")),
+        mpp_usable=is_usable(stated),
+        likely_mpp=_likely(stated, objective),
+        objective=objective,
         vendor=said.get("vendor", ""),
         scanner=said.get("scanner", ""),
         compression=said.get("compression", ""),
@@ -170,22 +173,20 @@ def describe(source: SlideSource) -> Facts:
     )
 
 
-def _usable(stated: Resolution) -> bool:
-    return stated.verified or stated.origin == "user"
-
-
 def _size_mm(source: SlideSource) -> YX | None:
     stated = source.resolution
-    if stated.mpp is None or not _usable(stated):
+    if stated.mpp is None or not is_usable(stated):
         return None
     (height, width), (my, mx) = source.levels[0].shape, stated.mpp
     return height * my / UM_PER_MM, width * mx / UM_PER_MM
 
 
-def _likely(stated: Resolution) -> float | None:
-    if stated.mpp is None or _usable(stated):
+def _likely(stated: Resolution, objective: float | None) -> float | None:
+    """Return a guess: a wrong unit put right, else what the objective usually has."""
+    if is_usable(stated):
         return None
-    return likely_mpp(stated.mpp[0])
+    meant = None if stated.mpp is None else likely_mpp(stated.mpp[0])
+    return meant or (UM_AT_1X / objective if objective else None)
 
 
 def _number(text: str) -> float | None:
@@ -247,17 +248,17 @@ def _size(facts: Facts) -> str:
 
 
 def _resolution(facts: Facts) -> str:
+    remedy = "give the true value with --mpp"
+    if facts.likely_mpp is not None:
+        remedy = f"probably {facts.likely_mpp:.3g}, to be confirmed with --mpp"
     if facts.mpp is None:
-        return "not in the file; give it with --mpp"
+        return f"not in the file; {remedy}"
     my, mx = facts.mpp
     value = f"{mx:.4g}" if abs(mx - my) < 1e-3 * mx else f"{mx:.4g} x {my:.4g}"
     if facts.mpp_verified:
         return f"{value} ({facts.mpp_origin})"
     if facts.mpp_usable:
         return f"{value} ({facts.mpp_origin}, unverified)"
-    remedy = "give the true value with --mpp"
-    if facts.likely_mpp is not None:
-        remedy = f"probably {facts.likely_mpp:.3g} is meant, so give --mpp"
     return f"{value} ({facts.mpp_origin}), implausible and not used: {remedy}"
 
 

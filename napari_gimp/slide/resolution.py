@@ -20,6 +20,9 @@ UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
 """TIFF ResolutionUnit: 2 is inch, 3 is centimetre; 1 has no length."""
 
 
+SCREEN_DPI = (72, 96)
+
+
 def is_plausible(mpp: YX) -> bool:
     """Whether both sides lie within `PLAUSIBLE_UM` and differ less than twofold."""
     low, high = PLAUSIBLE_UM
@@ -60,15 +63,37 @@ def from_tags(
     return from_file((um / per_unit[1], um / per_unit[0]), origin)
 
 
+def is_users_word(resolution: Resolution) -> bool:
+    """Whether a person stated the um/px, now or ("user, remembered") before."""
+    return resolution.origin.startswith("user")
+
+
+def is_usable(resolution: Resolution) -> bool:
+    """Whether maps and models may work with the um/px."""
+    stated = resolution.mpp is not None
+    return stated and (resolution.verified or is_users_word(resolution))
+
+
 def likely_mpp(mpp: float) -> float | None:
     """Return `mpp` moved by a power of ten to a common scan's um/px, or None.
 
     The usual slip is a wrong unit, so only powers of ten are tried, and the result
-    must lie within 15 % of 0.25, 0.5 or 1.0 um/px.
+    must lie within 15 % of 0.25, 0.5 or 1.0 um/px. Dots per inch of a screen or a
+    printer (72, 96, 100, 300, ...) say nothing of the slide.
     """
+    if is_plausible((mpp, mpp)) or _is_dpi(mpp):
+        return None
     moved = [mpp * 10.0**k for k in range(-4, 5) if k]
     near = [v for v in moved if any(abs(v / c - 1) < 0.15 for c in COMMON_MPP)]
     return near[0] if near else None
+
+
+def _is_dpi(mpp: float) -> bool:
+    """Whether a pixel has the size of a screen's or a printer's dot."""
+    dpi = UM_PER_UNIT[2] / mpp
+    whole = abs(dpi - round(dpi)) < 0.01
+    usual = round(dpi) in SCREEN_DPI or round(dpi) % 10 == 0
+    return mpp > PLAUSIBLE_UM[1] and dpi > 1 and whole and usual
 
 
 def trusted_mpp(resolution: Resolution, name: str) -> YX:
@@ -84,7 +109,7 @@ def trusted_mpp(resolution: Resolution, name: str) -> YX:
             f"{name} does not say its resolution in um/px: give it with --mpp "
             "(0.25 for a 40x scan, 0.5 for 20x, 1.0 for 10x)."
         )
-    if resolution.verified or resolution.origin == "user":
+    if is_usable(resolution):
         return resolution.mpp
     raise ResolutionError(_implausible(resolution.mpp, resolution.origin, name))
 
@@ -95,7 +120,8 @@ def _implausible(mpp: YX, origin: str, name: str) -> str:
     remedy = "give the true value with --mpp"
     if guess is not None:
         remedy = f"probably {guess:.3g} is meant, so give --mpp {guess:.3g}"
+    sides = f"{mpp[0]:.4g}" if mpp[0] == mpp[1] else f"{mpp[0]:.4g} x {mpp[1]:.4g}"
     return (
-        f"{name} states {mpp[0]:.4g} um/px ({origin}), which no slide scanner has "
-        f"({low:g} to {high:g}): {remedy}."
+        f"{name} states {sides} um/px ({origin}), which no slide scanner has "
+        f"({low:g} to {high:g}, alike in height and width): {remedy}."
     )

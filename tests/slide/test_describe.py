@@ -102,7 +102,20 @@ def test_an_implausible_resolution_is_shown_with_the_likely_one_and_not_used(
     text = as_rows(facts)["um/px"]
     assert "0.005" in text
     assert "implausible and not used" in text
-    assert "0.5 is meant" in text
+    assert "probably 0.5, to be confirmed with --mpp" in text
+
+
+def test_without_um_per_px_the_objective_gives_a_guess(tmp_path: Path) -> None:
+    path = tmp_path / "slide.svs"
+    pixels = np.full((ROWS, COLS, 3), 200, np.uint8)
+    text = "Aperio Image Library v1\n768x512 |AppMag = 40"
+    tifffile.imwrite(
+        path, pixels, tile=(TILE, TILE), description=text, photometric="rgb"
+    )
+    with open_slide(path) as source:
+        facts = describe(source)
+    assert (facts.mpp, facts.objective) == (None, 40.0)
+    assert facts.likely_mpp == pytest.approx(0.25)
 
 
 def test_every_level_is_told_with_its_factor_and_tile(
