@@ -7,7 +7,9 @@ from pathlib import Path
 
 from napari_gimp.errors import SlideError
 from napari_gimp.geometry import YX
+from napari_gimp.slide.dicom import DicomSource, is_dicom
 from napari_gimp.slide.flat import FlatSource
+from napari_gimp.slide.ome_zarr import OmeZarrSource, is_ome_zarr
 from napari_gimp.slide.openslide import OpenSlideSource
 from napari_gimp.slide.resolution import from_user
 from napari_gimp.slide.tiff import TiffSource
@@ -27,12 +29,20 @@ def open_with_fallback(
 ) -> TiledSource:
     """Return the slide, opened by the first reader that can; see `open_slide`."""
     stated = None if mpp is None else from_user(mpp)
-    source = _first_that_reads(path, _readers(_head(path)))
+    reader = _only_reader(path)
+    source = reader(path) if reader else _first_that_reads(path, _readers(_head(path)))
     if stated is not None:
         source.resolution = stated
     if srgb:
         source.use_srgb()
     return source
+
+
+def _only_reader(path: Path) -> Reader | None:
+    """Return the reader of a format that one alone reads, a file or a folder."""
+    if is_dicom(path):
+        return DicomSource
+    return OmeZarrSource if is_ome_zarr(path) else None
 
 
 def _head(path: Path) -> bytes:
