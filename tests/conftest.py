@@ -22,7 +22,7 @@ POOLS = (
 _CONFIGS = itertools.count()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real slides and tables beside the checkout; skips where they are absent."""
     if not SHARED_DATA.is_dir():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from planted_slides import (
     smooth_noise,
 )
 
-pytest.register_assert_rewrite("reader_contract")
+pytest.register_assert_rewrite("reader_contract", "slide_file")
+from formats import Format  # noqa: E402 -- after its assertions are made to speak
+from slide_file import SlideFile  # noqa: E402
 
 
 def write_pyramid(path: Path, levels: list[np.ndarray], **kwargs: Any) -> Path:
@@ -97,3 +101,21 @@ def find_center() -> Callable[..., tuple[float, float]]:
         return float(y), float(x)
 
     return find
+
+
+@pytest.fixture(scope="module")
+def slide_file(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> SlideFile:
+    """Write a small slide of the format that the test is parametrised with."""
+    form: Format = request.param
+    return form.sample(tmp_path_factory.mktemp(form.name))
+
+
+@pytest.fixture(scope="session")
+def another_process() -> Iterator[Executor]:
+    """Offer a process that knows nothing of this one, started anew."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        pool.submit(int).result()  # starts its threads before a test counts them
+        yield pool

@@ -1,131 +1,82 @@
-"""Every reader gives the same pixels: one contract, three readers."""
+"""Every reader keeps one contract, for every format there is a writer for."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_gimp.errors import SlideError
-from napari_gimp.slide.flat import FlatSource
-from napari_gimp.slide.openslide import OpenSlideSource
-from napari_gimp.slide.source import SlideSource, open_slide
-from napari_gimp.slide.tiff import TiffSource
-from napari_gimp.slide.tiles import tile_cache
-
-WINDOWS = [
-    (0, 0, 700, 900),
-    (0, 0, 128, 128),
-    (100, 120, 30, 20),
-    (127, 255, 2, 2),
-    (371, 13, 257, 400),
-    (699, 899, 1, 1),
-    (5, 5, 0, 7),
-]
+import formats
+from formats import Format
+from napari_gimp.slide.source import open_slide
+from reader_contract import ReaderContract
+from reference_readers import by_openslide, by_tifffile, by_wsidicom
+from slide_file import SlideFile
 
 
-class ReaderContract:
-    """What `SlideSource` promises, for level 0 of one picture without losses."""
-
-    @pytest.fixture
-    def path(self, write: Callable[..., Path], texture: np.ndarray) -> Path:
-        return write([texture], compression="deflate")
-
-    @pytest.fixture
-    def source(self, path: Path) -> Iterator[SlideSource]:
-        with self.open(path) as slide:
-            yield slide
-
-    def open(self, path: Path) -> SlideSource:
-        raise NotImplementedError
-
-    @pytest.mark.parametrize("window", WINDOWS)
-    def test_a_region_holds_the_true_pixels(self, source, texture, window):
-        y, x, height, width = window
-        region = source.read_region(0, y, x, height, width)
-        np.testing.assert_array_equal(region, texture[y : y + height, x : x + width])
-
-    def test_outside_the_slide_is_white(self, source, texture):
-        region = source.read_region(0, -10, 880, 30, 50)
-        np.testing.assert_array_equal(region[10:, :20], texture[:20, 880:])
-        assert (region[:10] == 255).all()
-        assert (region[:, 20:] == 255).all()
-
-    @pytest.mark.parametrize("corner", [(-500, 0), (0, -500), (5000, 0), (0, 5000)])
-    def test_a_region_beside_the_slide_is_all_white(self, source, corner):
-        assert (source.read_region(0, *corner, 40, 40) == 255).all()
-
-    def test_a_region_may_be_written_to_without_harm(self, source, texture):
-        source.read_region(0, 0, 0, 128, 128)[:] = 0
-        again = source.read_region(0, 0, 0, 128, 128)
-        np.testing.assert_array_equal(again, texture[:128, :128])
-
-    def test_threads_read_the_same_as_one(self, source, texture):
-        def right(y: int) -> bool:
-            region = source.read_region(0, y, 3, 90, 800)
-            return bool((region == texture[y : y + 90, 3:803]).all())
-
-        tile_cache().drop(source._token)
-        with ThreadPoolExecutor(8) as pool:
-            assert all(pool.map(right, [*range(0, 600, 7)] * 2))
-
-    def test_a_tile_is_read_only(self, source):
-        with pytest.raises(ValueError, match="read-only"):
-            source.tile(0, 0, 0)[:] = 0
-
-    def test_no_such_level_is_an_error(self, source):
-        with pytest.raises(SlideError, match="has levels 0 to 0, not 3"):
-            source.read_region(3, 0, 0, 1, 1)
-
-    def test_a_negative_side_is_an_error(self, source):
-        with pytest.raises(SlideError, match="-1 x 4 px"):
-            source.read_region(0, 0, 0, -1, 4)
-
-    def test_reading_after_close_is_an_error(self, path):
-        slide = self.open(path)
-        slide.read_region(0, 0, 0, 10, 10)
-        slide.close()
-        with pytest.raises(SlideError, match="is closed"):
-            slide.read_region(0, 0, 0, 10, 10)
-
-    def test_an_unknown_associated_image_is_an_error(self, source):
-        with pytest.raises(SlideError, match="no image called 'label'"):
-            source.read_associated("label")
-
-    def test_a_copy_has_the_same_fingerprint_and_a_change_another(self, path, tmp_path):
-        copy = shutil.copy(path, tmp_path / f"copy{path.suffix}")
-        with self.open(path) as one, self.open(copy) as two:
-            assert one.fingerprint == two.fingerprint
-        with copy.open("ab") as file:
-            file.write(b"\0")
-        with self.open(copy) as changed:
-            assert changed.fingerprint != one.fingerprint
+def reads(*files: Format) -> Callable[[type], type]:
+    """Run a class of the contract with these formats."""
+    named = [pytest.param(form, id=form.name) for form in files]
+    mark: Any = pytest.mark.parametrize(
+        "slide_file", named, indirect=True, scope="module"
+    )
+    return mark
 
 
+@reads(*formats.TIFFS)
 class TestTiff(ReaderContract):
-    def open(self, path: Path) -> SlideSource:
-        return TiffSource(path)
+    """SVS, OME-TIFF and generic TIFF, through `open_slide`."""
 
 
+@reads(*formats.BY_OPENSLIDE, *formats.VENDORS)
 class TestOpenSlide(ReaderContract):
-    def open(self, path: Path) -> SlideSource:
-        return OpenSlideSource(path)
+    """What OpenSlide reads: the vendors' files, and TIFF for comparison."""
 
 
-class TestFlat(ReaderContract):
-    @pytest.fixture
-    def path(self, tmp_path: Path, texture: np.ndarray) -> Path:
-        from PIL import Image
+@reads(*formats.PICTURES)
+class TestPicture(ReaderContract):
+    """PNG, JPEG and TIFF in strips."""
 
-        Image.fromarray(texture).save(tmp_path / "a.png")
-        return tmp_path / "a.png"
 
-    def open(self, path: Path) -> SlideSource:
-        return FlatSource(path)
+@reads(*formats.DICOM)
+class TestDicom(ReaderContract):
+    """DICOM folders."""
+
+
+SVS = ("thumbnail", "label", "macro")
+REAL = {
+    "CMU-1-Small-Region.svs": (by_openslide, "tifffile", 0.499, SVS),
+    "CMU-1-Small-Region.jpeg.tiff": (by_openslide, "tifffile", None, ()),
+    "OS-1-detail.ome.tif": (by_tifffile, "tifffile", 0.2271, ()),
+    "her2st-C2.tif": (by_tifffile, "tifffile", 0.69, ()),
+    "boxes.tiff": (by_tifffile, "tifffile", None, ()),
+    "small.svs": (by_tifffile, "tifffile", 0.499, ("thumbnail",)),
+    "CMU-1-dicom": (by_wsidicom, "wsidicom", 0.499, ("label", "macro", "thumbnail")),
+}
+"""Library that reads it, our reader's name, um/px, further images."""
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("slide_file", REAL, indirect=True, scope="module")
+class TestRealSlides(ReaderContract):
+    """The slides beside the checkout."""
+
+    @pytest.fixture(scope="module")
+    def slide_file(self, request, shared_data) -> SlideFile:
+        path = shared_data / "slides" / request.param
+        read, reader, mpp, associated = REAL[request.param]
+        return SlideFile(
+            path=path,
+            open=open_slide,
+            reader=reader,
+            read=partial(read, path),
+            mpp=mpp,
+            alone=True,
+            associated=associated,
+        )
 
 
 def test_the_fast_reader_is_taken_for_tiles_and_pillow_for_pictures(
@@ -156,14 +107,6 @@ def test_transparent_pixels_of_a_picture_are_white(tmp_path):
         region = slide.read_region(0, 0, 0, 40, 50)
     assert (region[:, :25] == 255).all()
     assert (region[:, 25:] == 0).all()
-
-
-def test_sixteen_bit_pictures_are_refused_rather_than_clipped(tmp_path):
-    from PIL import Image
-
-    Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(SlideError, match="is not a slide"):
-        open_slide(tmp_path / "a.png")
 
 
 def test_only_tiles_that_a_region_cuts_are_kept(write, texture):

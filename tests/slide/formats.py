@@ -1,0 +1,299 @@
+"""Every format there is a writer for: how to write it, and who reads it as reference.
+
+One table for the contract, the alignment, the fuzz and the leak tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dicom_files
+import tiff_files
+from napari_gimp.slide.openslide import OpenSlideSource
+from napari_gimp.slide.source import SlideSource, open_slide
+from picture_files import write_picture
+from planted_slides import MPP, averaged, smooth_noise
+from reference_readers import (
+    by_openslide,
+    by_pillow,
+    by_tifffile,
+    by_wsidicom,
+    composited,
+)
+from slide_file import SlideFile
+from vendor_philips import write_philips
+from vendor_scn import write_scn
+from vendor_svs import J2K_RGB, J2K_YCBCR, write_svs
+
+Levels = list[np.ndarray]
+SHAPE = (611, 733)
+EVEN = (608, 736)
+"""For OpenSlide, which resamples levels that are no whole part of the first."""
+ANY = ("2", "4", "5/2")
+WHOLE = ("2", "4")
+SVS_IMAGES = ("thumbnail", "label", "macro")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Parameters
+    ----------
+    name
+        For the test's name.
+    write
+        Writes levels (h, w, C) into an empty folder; returns what a reader is given.
+    read
+        The library's own reading of a level, (h, w, C).
+    reader
+        The name of the reader that takes it.
+    open
+        Opens it; `open_slide` but where another reader would be faster.
+    kind
+        A key of `KINDS`: which pixels it holds.
+    loss
+        Largest mean difference from what was written.
+    apart
+        Largest difference from the library's own reading.
+    factors
+        Between neighbouring levels; () where it has one level only.
+    associated
+        Names of further images in it; None where they do not matter.
+    """
+
+    name: str
+    write: Callable[[Path, Levels], Path]
+    read: Callable[[Path, int], np.ndarray]
+    reader: str
+    open: Callable[[Path], SlideSource] = open_slide
+    kind: str = "rgb"
+    loss: float = 0.0
+    apart: int = 0
+    factors: tuple[str, ...] = ANY
+    associated: tuple[str, ...] | None = ()
+    shape: tuple[int, int] = SHAPE
+
+    def written(self, folder: Path, levels: Levels) -> SlideFile:
+        """Write levels into a folder, and say what reading them must give."""
+        path = self.write(folder, levels)
+        shapes = [level.shape[0] for level in levels]
+        return SlideFile(
+            path=path,
+            open=self.open,
+            reader=self.reader,
+            read=partial(self.read, path),
+            written=tuple(composited(level) for level in levels),
+            factors=tuple(float(round(shapes[0] / side)) for side in shapes),
+            loss=self.loss,
+            apart=self.apart,
+            mpp=MPP,
+            rgb=KINDS[self.kind].colour,
+            associated=self.associated,
+        )
+
+    def sample(self, folder: Path) -> SlideFile:
+        """Write a small pyramid by two, or one level where it can hold no more."""
+        levels = KINDS[self.kind].levels(self.shape, bool(self.factors))
+        return self.written(folder, levels)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Pixels of a kind: number of channels, dtype, and whether they are a colour."""
+
+    channels: int
+    dtype: type[np.generic]
+    colour: bool
+
+    def levels(self, shape: tuple[int, int], pyramid: bool) -> Levels:
+        """Return (h, w, C) at factors 1, 2, 4, or only the first."""
+        finest = smooth_noise(shape, self.channels).astype(self.dtype)
+        if np.dtype(self.dtype).itemsize == 2:
+            finest = finest * np.array(257, self.dtype) - np.array(11, self.dtype)
+        factors = (2, 4) if pyramid else ()
+        return [finest, *(averaged(finest, Fraction(f)) for f in factors)]
+
+
+KINDS = {
+    "rgb": Kind(3, np.uint8, True),
+    "rgb16": Kind(3, np.uint16, True),
+    "rgba": Kind(4, np.uint8, True),
+    "grey": Kind(1, np.uint8, False),
+    "grey16": Kind(1, np.uint16, False),
+    "five16": Kind(5, np.uint16, False),
+}
+
+
+def _in(name: str, write: Callable[..., Path], **options: Any) -> Any:
+    """Return a function that writes levels under `name` into a folder."""
+
+    def write_here(folder: Path, levels: Levels) -> Path:
+        return write(folder / name, levels, **options)
+
+    return write_here
+
+
+def _tiff(name: str, kind: str = "rgb", loss: float = 0, **options: Any) -> Format:
+    writer = options.pop("writer", tiff_files.write_tiled)
+    write = _in(f"{name}.tif", writer, **options)
+    return Format(f"tiff-{name}", write, by_tifffile, "tifffile", kind=kind, loss=loss)
+
+
+def _reversible(codec: str, **options: Any) -> dict[str, Any]:
+    return {"compression": codec, "compressionargs": options}
+
+
+CODECS = (
+    _tiff("plain"),
+    _tiff("deflate", compression="deflate"),
+    _tiff("deflate-differences", compression="deflate", predictor=True),
+    _tiff("lzw", compression="lzw"),
+    _tiff("zstd", compression="zstd"),
+    _tiff("packbits", compression="packbits"),
+    _tiff("webp", **_reversible("webp", lossless=True)),
+    _tiff("jpeg2000", **_reversible("jpeg2000", reversible=True)),
+    _tiff("jpegxl", **_reversible("jpegxl", lossless=True)),
+    _tiff("jpeg", loss=5, compression="jpeg"),
+    _tiff("jpeg-420", loss=5, compression="jpeg", subsampling=(2, 2)),
+    _tiff("big-bigendian", byteorder=">", bigtiff=True, compression="lzw"),
+)
+LAYOUTS = (
+    _tiff("planar", writer=tiff_files.write_planar, compression="deflate"),
+    _tiff("rgba", "rgba", writer=tiff_files.write_rgba, compression="deflate"),
+    _tiff("rgb16", "rgb16", compression="deflate"),
+    _tiff("grey", "grey", compression="lzw"),
+    _tiff("grey16", "grey16", compression="deflate", predictor=True),
+    Format(
+        "ome-rgb",
+        _in("a.ome.tif", tiff_files.write_ome_rgb),
+        by_tifffile,
+        "tifffile",
+    ),
+    Format(
+        "ome-five-channels",
+        _in("a.ome.tif", tiff_files.write_ome_multichannel),
+        by_tifffile,
+        "tifffile",
+        kind="five16",
+    ),
+    Format(
+        "svs-deflate",
+        _in("a.svs", tiff_files.write_aperio),
+        by_openslide,
+        "tifffile",
+        associated=("thumbnail",),
+    ),
+    Format(
+        "svs-jpeg",
+        _in("a.svs", write_svs),
+        by_openslide,
+        "tifffile",
+        loss=5,
+        associated=SVS_IMAGES,
+    ),
+    Format(
+        "svs-jpeg2000",
+        _in("a.svs", write_svs, compression=J2K_RGB),
+        by_openslide,
+        "tifffile",
+        associated=SVS_IMAGES,
+    ),
+    Format(
+        "svs-jpeg2000-ycbcr",
+        _in("a.svs", write_svs, compression=J2K_YCBCR),
+        by_openslide,
+        "tifffile",
+        loss=1,
+        apart=1,
+        associated=SVS_IMAGES,
+    ),
+)
+TIFFS = CODECS + LAYOUTS
+
+BY_OPENSLIDE = (
+    Format(
+        "openslide-deflate",
+        _in("a.tif", tiff_files.write_tiled, compression="deflate"),
+        by_openslide,
+        "openslide",
+        OpenSlideSource,
+        shape=EVEN,
+    ),
+    Format(
+        "openslide-svs",
+        _in("a.svs", write_svs),
+        by_openslide,
+        "openslide",
+        OpenSlideSource,
+        shape=EVEN,
+        loss=5,
+        associated=SVS_IMAGES,
+    ),
+)
+VENDORS = (
+    Format(
+        "philips",
+        _in("a.tiff", write_philips),
+        by_openslide,
+        "openslide",
+        loss=5,
+        factors=WHOLE,
+        shape=EVEN,
+    ),
+    Format(
+        "scn",
+        _in("a.scn", write_scn),
+        by_openslide,
+        "openslide",
+        loss=5,
+        shape=EVEN,
+    ),
+)
+
+
+def _picture(name: str, kind: str = "rgb", loss: float = 0, **options: Any) -> Format:
+    write = _in(name, write_picture, **options)
+    return Format(f"flat-{name}", write, by_pillow, "pillow", kind=kind, loss=loss,
+                  factors=())  # fmt: skip
+
+
+PICTURES = (
+    _picture("a.png"),
+    _picture("rgba.png", "rgba"),
+    _picture("a.jpg", loss=5, quality=95),
+    _picture("strips.tif"),
+    _picture("grey.png", "grey"),
+    _picture("grey16.png", "grey16"),
+    _picture("grey16.tif", "grey16"),
+    _picture("rgb16.png", "rgb16"),
+)
+
+
+def _dicom(syntax: str, kind: str = "rgb", loss: float = 0) -> Format:
+    def write(folder: Path, levels: Levels) -> Path:
+        steps = [round(levels[0].shape[0] / len(v) * 2) for v in levels[1:2]]
+        pixels = [v[:, :, 0] if v.shape[2] == 1 else v for v in levels]
+        return dicom_files.write_dicom(
+            folder / "slide", pixels, factor=Fraction(sum(steps), 2) or 2, syntax=syntax
+        )
+
+    name = f"dicom-{syntax}" if kind == "rgb" else f"dicom-{syntax}-{kind}"
+    return Format(name, write, by_wsidicom, "wsidicom", kind=kind, loss=loss)
+
+
+DICOM = (
+    _dicom("raw"),
+    _dicom("jpeg", loss=5),
+    _dicom("jpeg2000"),
+    _dicom("rle"),
+    _dicom("raw", "grey"),
+    _dicom("raw", "grey16"),
+)
