@@ -180,6 +180,8 @@ def _slide(result: Result) -> dict[str, Any]:
         "mpp": list(result.mpp),
         "mpp_origin": result.mpp_origin,
         "mpp_verified": result.mpp_verified,
+        "icc": result.icc,
+        "damaged_tiles": result.damaged_tiles,
     }
 
 

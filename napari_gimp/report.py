@@ -21,6 +21,11 @@ STAGES = {
     "pretrain": "pre-trained only: its classification head was never trained",
     "finetune": "fine-tuned for classification",
 }
+ICC = {
+    "none": "none in the file",
+    "embedded, not applied": "in the file, not applied: colours as scanned",
+    "applied": "applied: colours converted to sRGB",
+}
 
 
 def write_report(result: Result, out: Path) -> Path:
@@ -245,6 +250,8 @@ def _slide_rows(result: Result) -> list[tuple[str, str]]:
             f"{wide:,} × {high:,} px, {wide * mx / 1e3:.1f} × {high * my / 1e3:.1f} mm",
         ),
         ("Resolution", f"{sides} µm/px ({result.mpp_origin}; {checked})"),
+        ("Colour profile", ICC[result.icc]),
+        ("Damaged tiles", f"{result.damaged_tiles:,}"),
         ("Patches", f"{len(result.patches):,} of {result.patches.patch_um:g} µm"),
         ("Time", " · ".join(f"{k} {v:.1f} s" for k, v in result.seconds.items())),
         ("Versions", " · ".join(f"{k} {v}" for k, v in result.versions.items())),

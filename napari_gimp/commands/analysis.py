@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_gimp.commands.options import add_command, add_slide_options
-from napari_gimp.commands.progress import Bar
+from napari_gimp.commands.progress import Bar, silence_damage_log
 
 if TYPE_CHECKING:
     from napari_gimp.explain.inference import Request
@@ -107,6 +107,7 @@ def run_(arguments: argparse.Namespace) -> None:
     request = _request(
         **wanted, device=arguments.device, batch_size=arguments.batch_size
     )
+    silence_damage_log()
     result = _run_to_report(request, arguments.out, quiet=arguments.json)
     if arguments.json:
         print((arguments.out / "result.json").read_text(encoding="utf-8"))
@@ -122,7 +123,7 @@ def _request(**fields: Any) -> Request:
 
 def _run_to_report(request: Request, out: Path, *, quiet: bool = False) -> Result:
     """Analyse, then write result and report together or not at all."""
-    from napari_gimp.explain.inference import Finished, Progress, analyse
+    from napari_gimp.explain.inference import Finished, Progress, Warned, analyse
     from napari_gimp.export import check_out, write_result
 
     check_out(out)
@@ -131,6 +132,8 @@ def _run_to_report(request: Request, out: Path, *, quiet: bool = False) -> Resul
         for event in analyse(request):
             if isinstance(event, Progress):
                 bar.to(event.done, event.total, event.stage)
+            elif isinstance(event, Warned) and not quiet:
+                bar.say(f"warning, before running: {event.text}")
             elif isinstance(event, Finished):
                 finished = event
     assert finished is not None, "analyse ends with Finished or raises"

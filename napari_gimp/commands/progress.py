@@ -36,9 +36,20 @@ class Bar:
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
+    def say(self, text: str) -> None:
+        """Print a line on stderr, above the bar where there is one."""
+        self._bar.write(text, file=sys.stderr)
+
 
 def watch(steps: Iterable[tuple[int, int]], text: str) -> None:
     """Go through steps of (done, total) with a bar."""
     with Bar(text) as bar:
         for done, total in steps:
             bar.to(done, total)
+
+
+def silence_damage_log() -> None:
+    """Keep the log of damaged tiles off stderr: the command counts and tells them."""
+    import logging
+
+    logging.getLogger("napari_gimp.slide.damage").addHandler(logging.NullHandler())

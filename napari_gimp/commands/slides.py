@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_gimp.commands.options import add_command, add_slide_options
-from napari_gimp.commands.progress import watch
+from napari_gimp.commands.progress import silence_damage_log, watch
 from napari_gimp.errors import SlideError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def info_(arguments: argparse.Namespace) -> None:
 def _check(source: SlideSource) -> dict[str, Any]:
     from napari_gimp.slide.inspection import inspect, tile_count
 
-    _told_here()
+    silence_damage_log()
     watch(inspect(source), f"tiles of {source.path.name}")
     places = [list(place) for place in source.damage.places]
     return {"tiles": tile_count(source), "damaged": len(places), "places": places}
@@ -100,7 +100,7 @@ def features_(arguments: argparse.Namespace) -> None:
     from napari_gimp.explain.setting import pick_device
     from napari_gimp.patches.encoders import load_encoder
 
-    _told_here()
+    silence_damage_log()
     encoder, device = load_encoder(arguments.encoder), pick_device(arguments.device)
     for path in arguments.slides:
         with closing(_opened(path, arguments)) as source:
@@ -126,10 +126,3 @@ def _opened(path: Path, arguments: argparse.Namespace) -> SlideSource:
     from napari_gimp.slide.source import open_slide
 
     return open_slide(path, mpp=arguments.mpp, srgb=arguments.srgb)
-
-
-def _told_here() -> None:
-    """Silence the log of damaged tiles: the command itself counts and tells them."""
-    import logging
-
-    logging.getLogger("napari_gimp.slide.damage").addHandler(logging.NullHandler())

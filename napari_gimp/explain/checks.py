@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_gimp.errors import CheckpointError, SlideError
+from napari_gimp.errors import CheckpointError
 
 if TYPE_CHECKING:
     from gimp_models.checkpoint import Card
 
     from napari_gimp.genes.panel import Aligned
     from napari_gimp.patches.encoders import Encoder
-    from napari_gimp.slide.source import Resolution, SlideSource
+    from napari_gimp.patches.tissue import Tissue
+    from napari_gimp.slide.source import SlideSource
 
 FEW_GENES = 0.8
 """Below this part of the panel the gene branch sees mostly averages."""
 FEW_PATCHES = 20
+BROWN_PART = 0.1
+"""More brown than that is not H&E; see `tissue.BROWN_RATIO` for what was measured."""
+DARK_PART = 0.5
+"""A bright-field slide shows glass around and between the tissue."""
 FAR_FEATURES = 2.0
 """A slide further off than this is unlike the training slides (`feature_shift`).
 Measured with the default encoder: 8 slides of a synthetic cohort against the rest of
@@ -71,30 +76,14 @@ def check_finished(card: Card) -> None:
         )
 
 
-def check_stain(source: SlideSource) -> None:
-    """Refuse a slide that cannot be bright-field colour.
-
-    Raises
-    ------
-    SlideError
-        If it has fewer than three channels or no 8-bit pixels.
-    """
-    if source.channels >= 3 and source.dtype == np.uint8:
-        return
-    raise SlideError(
-        f"The slide '{source.path.name}' has {source.channels} channels of "
-        f"{source.dtype}; models look at stained tissue in 8-bit RGB. Give the "
-        "bright-field (H&E) slide, not a fluorescence image."
-    )
-
-
 def _short(value: object) -> str:
     return value[:12] if isinstance(value, str) else f"{value}"
 
 
 def warnings(
     card: Card,
-    resolution: Resolution,
+    source: SlideSource,
+    tissue: Tissue,
     aligned: Aligned | None,
     features: NDArray[np.float32],
     feature_mean: NDArray[np.float32],
@@ -105,8 +94,10 @@ def warnings(
     ----------
     card
         Of the model.
-    resolution
-        Of the slide.
+    source
+        The slide, with all that was read of it.
+    tissue
+        Its tissue.
     aligned
         The patient's genes; None for "slide only".
     features
@@ -116,10 +107,41 @@ def warnings(
     """
     return (
         *_about_model(card),
-        *_about_resolution(resolution),
+        *_about_resolution(source),
+        *about_colours(card, source, tissue),
+        *_about_damage(source),
         *_about_patches(features, feature_mean),
         *(() if aligned is None else _about_genes(aligned)),
     )
+
+
+def about_colours(card: Card, source: SlideSource, tissue: Tissue) -> Iterator[str]:
+    """Yield what is known before any patch is read: a foreign stain, other colours."""
+    if tissue.brown > BROWN_PART:
+        yield (
+            f"{tissue.brown:.0%} of the tissue is brown, as after immunohistochemistry "
+            "with DAB; the model knows H&E only, so its answer means little here. Give "
+            "the H&E slide."
+        )
+    if tissue.dark > DARK_PART:
+        yield (
+            f"{tissue.dark:.0%} of the picture is black where a bright-field slide "
+            "shows glass: is it fluorescence saved as a colour picture? Give the H&E "
+            "slide."
+        )
+    converted = bool(card.cohort.get("srgb", False))
+    if converted != source.srgb and source.icc is not None:
+        yield (
+            "The model was trained on slides "
+            + ("converted" if converted else "as scanned, not converted")
+            + " to sRGB and this one was "
+            + ("not: ask for sRGB (--srgb)." if converted else "converted (--srgb).")
+        )
+
+
+def _about_damage(source: SlideSource) -> Iterator[str]:
+    if source.damage:
+        yield source.damage.report
 
 
 def _about_model(card: Card) -> Iterator[str]:
@@ -143,7 +165,8 @@ def is_synthetic(card: Card) -> bool:
     return "synthetic" in said.lower()
 
 
-def _about_resolution(resolution: Resolution) -> Iterator[str]:
+def _about_resolution(source: SlideSource) -> Iterator[str]:
+    resolution = source.resolution
     if resolution.verified or resolution.mpp is None:
         return
     y, x = resolution.mpp

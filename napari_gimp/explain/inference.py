@@ -20,7 +20,7 @@ from napari_gimp.explain import checks, pictures, prediction
 from napari_gimp.explain.clock import Clock, versions
 from napari_gimp.explain.maps import Floats, PatchMap, lay_on_grid
 from napari_gimp.explain.reconstruction import Hidden, reconstruct
-from napari_gimp.explain.result import GeneAttribution, PatchTable, Result
+from napari_gimp.explain.result import GeneAttribution, IccUse, PatchTable, Result
 from napari_gimp.explain.setting import Request, Setting, prepare, summary
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_gimp.patches.extract import Extracted
     from napari_gimp.patches.grid import PatchGrid
+    from napari_gimp.patches.tissue import Tissue
     from napari_gimp.slide.source import SlideSource
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "MapReady",
     "Progress",
     "Request",
+    "Warned",
     "analyse",
 ]
 
@@ -51,6 +53,13 @@ class Progress:
     stage: str
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """What makes the result doubtful and is known early; also in the result."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +84,7 @@ class Finished:
     result: Result
 
 
-Event = Progress | MapReady | GenesReady | Finished
+Event = Progress | Warned | MapReady | GenesReady | Finished
 
 
 def analyse(request: Request) -> Iterator[Event]:
@@ -96,6 +105,7 @@ def analyse(request: Request) -> Iterator[Event]:
     GimpError
         If model, slide, genes or device cannot be used; the text says what to do.
     """
+    from napari_gimp.patches.brightfield import check_brightfield
     from napari_gimp.slide.source import open_slide
 
     clock = Clock()
@@ -105,6 +115,7 @@ def analyse(request: Request) -> Iterator[Event]:
     yield Progress("model", 1, 1)
     opened = open_slide(request.slide, mpp=request.mpp, srgb=request.srgb)
     with closing(opened) as source:
+        check_brightfield(source)
         analysis = _Analysis(setting, source, clock)
         yield from analysis.events()
 
@@ -112,6 +123,7 @@ def analyse(request: Request) -> Iterator[Event]:
 class _Analysis:
     """One analysis under way: each stage leaves what the next ones need."""
 
+    tissue: Tissue
     patches: PatchGrid
     features: Floats
     bag: Bag
@@ -150,9 +162,11 @@ class _Analysis:
         from napari_gimp.patches.tissue import find_tissue
 
         yield Progress(stage, 0, 1)
-        checks.check_stain(self.source)
-        side = self.setting.encoder.patch_um
-        self.patches = lay_patches(find_tissue(self.source), patch_um=side)
+        side, card = self.setting.encoder.patch_um, self.setting.checkpoint.card
+        self.tissue = find_tissue(self.source)
+        self.patches = lay_patches(self.tissue, patch_um=side)
+        for text in checks.about_colours(card, self.source, self.tissue):
+            yield Warned(text)
         yield Progress(stage, 1, 1)
 
     def _extract(self, stage: str) -> Iterator[Event]:
@@ -273,7 +287,8 @@ class _Analysis:
     def _warnings(self) -> tuple[str, ...]:
         return checks.warnings(
             self.setting.checkpoint.card,
-            self.source.resolution,
+            self.source,
+            self.tissue,
             self.setting.aligned,
             self.features,
             self.model.feature_mean.cpu().numpy(),
@@ -284,7 +299,10 @@ class _Analysis:
         gallery, origin = pictures.gallery(
             self.model, decoder, self.source, self.patches, self.bag, self.hidden
         )
-        table = self._table()
+        table, overview = self._table(), pictures.overview_of(self.source)
+        hot = pictures.hot_patches(
+            self.source, self.patches, table.columns["contribution"]
+        )
         return Result(
             slide=self.setting.request.slide,
             sample=self.setting.sample,
@@ -301,14 +319,20 @@ class _Analysis:
             maps=self.maps,
             genes=self.genes,
             patches=table,
-            hot=pictures.hot_patches(
-                self.source, self.patches, table.columns["contribution"]
-            ),
+            hot=hot,
             examples=gallery,
             decoder=origin,
             warnings=self._warnings(),
             gaps=self.gaps,
-            overview=pictures.overview_of(self.source),
+            overview=overview,
             seconds={},
             versions=versions(),
+            icc=_icc(self.source),
+            damaged_tiles=len(self.source.damage),
         )
+
+
+def _icc(source: SlideSource) -> IccUse:
+    if source.icc is None:
+        return "none"
+    return "applied" if source.srgb else "embedded, not applied"

@@ -21,6 +21,7 @@ from napari_gimp.explain.result import (
     ReconstructionExample,
 )
 from napari_gimp.geometry import YX
+from napari_gimp.patches.brightfield import overview_rgb, read_rgb
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +56,10 @@ Decode = Callable[["Tensor"], "Tensor"]
 
 def overview_of(source: SlideSource) -> Overview:
     """Return the whole slide, `OVERVIEW_PX` on its longer side, never magnified."""
-    from napari_gimp.slide.resample import overview
-
     (height, width), (my, mx) = source.levels[0].shape, source.mpp
     mpp = max(height * my / OVERVIEW_PX, width * mx / OVERVIEW_PX, my, mx)
-    pixels, grid = overview(source, mpp)
-    return Overview(np.ascontiguousarray(pixels[..., :3]), grid)
+    pixels, grid = overview_rgb(source, mpp)
+    return Overview(np.ascontiguousarray(pixels), grid)
 
 
 def gallery(
@@ -230,11 +229,8 @@ def _picture(source: SlideSource, patches: PatchGrid, row: int) -> Image:
 
 
 def _read(source: SlideSource, corner_um: YX, side_px: int, mpp: float) -> Image:
-    from napari_gimp.slide.resample import read_at
-
     y, x = map(float, corner_um)
-    pixels = read_at(source, y, x, (side_px, side_px), mpp)
-    return np.array(pixels[..., :3], dtype=np.uint8)
+    return np.array(read_rgb(source, y, x, (side_px, side_px), mpp))
 
 
 def pick_decoder(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from napari_gimp.explain.maps import Floats, PatchMap
 from napari_gimp.geometry import YX, Grid
 
 Image = NDArray[np.uint8]
+IccUse = Literal["none", "embedded, not applied", "applied"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,6 +256,10 @@ class Result:
         Time by stage.
     versions
         Package versions.
+    icc
+        The slide's colour profile, and whether pixels were converted from it to sRGB.
+    damaged_tiles
+        Tiles that could not be decoded and counted as empty glass.
     """
 
     slide: Path
@@ -279,6 +285,8 @@ class Result:
     overview: Overview
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    icc: IccUse = "none"
+    damaged_tiles: int = 0
 
     @property
     def class_name(self) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import EncoderError, PatchError
+from napari_gimp.patches.brightfield import read_rgb
 from napari_gimp.patches.encoders import Encoder
 from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures
@@ -84,7 +85,9 @@ def extract(
     """Encode the patches of a slide in raster order, yielding after each batch.
 
     What a store already holds comes first, in one step; each batch is stored
-    before it is yielded. Closing the iterator stops the reading threads.
+    before it is yielded. Closing the iterator stops the reading threads. From the
+    first damaged tile on nothing is stored, since the file may be mended and its
+    fingerprint stay the same.
 
     Parameters
     ----------
@@ -117,7 +120,7 @@ def extract(
         yield Extracted(start, len(patches), slice(0, start), features)
     for rows, pixels in _batches(source, patches, encoder, start, batch_size):
         features[rows] = encoder(pixels)
-        if stored:
+        if stored and not source.damage:
             stored.write(rows.start, features[rows])
         yield Extracted(rows.stop, len(patches), rows, features)
 
@@ -265,13 +268,11 @@ def _read(
 
     Patches lie whole pixels apart, so cutting gives what reading each one gives.
     """
-    from napari_gimp.slide.resample import read_at
-
     side = into.shape[1]
     origin = corners[members].min(axis=0)
     offsets = np.rint((corners[members] - origin) / mpp).astype(int)
     height, width = (offsets.max(axis=0) + side).tolist()
     y_um, x_um = origin.tolist()
-    region = read_at(source, y_um, x_um, (height, width), mpp)[..., :3]
+    region = read_rgb(source, y_um, x_um, (height, width), mpp)
     for member, (y, x) in zip(members, offsets, strict=True):
         into[member] = region[y : y + side, x : x + side]

@@ -15,8 +15,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_gimp.errors import PatchError
 from napari_gimp.geometry import YX, Grid
+from napari_gimp.patches.brightfield import overview_rgb
 from napari_gimp.slide.source import SlideSource
 
 Mask = NDArray[np.bool_]
@@ -32,6 +32,12 @@ LARGEST_HOLE_MM2 = 0.02
 SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 0.02}
 """A pen's mark is larger; red needs most, since a vessel's red cells are as red."""
 RIM_CELLS = 3
+BROWN_OD, BROWN_RATIO = 0.15, 1.1
+"""Least optical density (blue) of a brown stain, and how far it is above green's.
+Measured at about 8 um/px: DAB (skimage's immunohistochemistry) 88 % of the tissue,
+a dozen H&E slides and pictures of slides from four sources at most 0.3 %."""
+DARK = 40
+"""Below it in all three colours a pixel is black, not glass."""
 REASONS = ("blue or green ink", "red ink", "black ink", "dark edge", "specks")
 
 
@@ -47,6 +53,10 @@ class Tissue:
         The place of the mask on the slide; cells of about 8 um.
     excluded
         mm2 that looked stained and were left out, by reason (`REASONS`).
+    brown
+        Part of the tissue (0 to 1) that is brown, as DAB is and H&E is not.
+    dark
+        Part of the whole picture that is black, as around fluorescence.
 
     Raises
     ------
@@ -57,6 +67,8 @@ class Tissue:
     mask: Mask
     grid: Grid
     excluded: Mapping[str, float] = field(default_factory=dict)
+    brown: float = 0.0
+    dark: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mask.shape != self.grid.shape:
@@ -76,19 +88,37 @@ def find_tissue(source: SlideSource) -> Tissue:
 
     Raises
     ------
-    PatchError
-        If the slide is not 8-bit RGB.
+    SlideError
+        If the slide is no bright-field picture, or (ResolutionError) its um/px is
+        unknown.
     """
-    from napari_gimp.slide.resample import overview
+    pixels, grid = overview_rgb(source, max(TISSUE_MPP, *source.mpp))
+    mask, excluded = tissue_mask(pixels, grid.cell_um)
+    return Tissue(
+        mask,
+        grid,
+        MappingProxyType(excluded),
+        brown_part(pixels, mask),
+        float((pixels < DARK).all(axis=-1).mean()),
+    )
 
-    if source.channels < 3 or source.dtype != np.uint8:
-        raise PatchError(
-            f"{source.path} has {source.channels} channels of {source.dtype}; tissue "
-            "is found on 8-bit RGB bright-field slides: open one of those"
-        )
-    pixels, grid = overview(source, max(TISSUE_MPP, *source.mpp))
-    mask, excluded = tissue_mask(np.asarray(pixels, dtype=np.uint8), grid.cell_um)
-    return Tissue(mask, grid, MappingProxyType(excluded))
+
+def brown_part(rgb: NDArray[np.uint8], mask: Mask) -> float:
+    """Return which part of the tissue (0 to 1) takes more blue light than green.
+
+    Haematoxylin and eosin take green first; brown stains (DAB) take blue first.
+
+    Parameters
+    ----------
+    rgb
+        (rows, cols, 3) overview.
+    mask
+        (rows, cols) bool, the tissue.
+    """
+    if not mask.any():
+        return 0.0
+    green, blue = optical_density(rgb)[mask][:, 1:].T
+    return float(((blue > BROWN_RATIO * green) & (blue > BROWN_OD)).mean())
 
 
 def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, float]]:

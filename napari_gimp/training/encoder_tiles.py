@@ -132,13 +132,13 @@ def _cut(
 def _cut_file(
     spec: SlideSpec, per_slide: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    from napari_gimp.slide.resample import read_at
+    from napari_gimp.patches.brightfield import read_rgb
 
     with open_slide(spec.path, mpp=spec.mpp) as source:
         corners = _lay(source).corners_um
         drawn = rng.permutation(len(corners))[:per_slide]
         tiles = [
-            read_at(source, y, x, (SIDE_PX, SIDE_PX), MPP)[..., :3]
+            read_rgb(source, y, x, (SIDE_PX, SIDE_PX), MPP)
             for y, x in corners[np.sort(drawn)].tolist()
         ]
     return np.stack(tiles).astype(np.uint8)

@@ -72,15 +72,13 @@ def read_thumbnails(
     patient: Patient, coords_um: NDArray[np.float32], patch_um: float
 ) -> NDArray[np.uint8]:
     """Return small pictures (n, 32, 32, 3) of patches centred on `coords_um`."""
-    from napari_gimp.slide.resample import read_at
+    from napari_gimp.patches.brightfield import read_rgb
     from napari_gimp.slide.source import open_slide
 
     shape, mpp = (THUMBNAIL_PX, THUMBNAIL_PX), patch_um / THUMBNAIL_PX
     with closing(open_slide(patient.slide)) as source:
         corners = (coords_um.astype(np.float64) - patch_um / 2).tolist()
-        return np.stack(
-            [read_at(source, y, x, shape, mpp)[..., :3] for y, x in corners]
-        )
+        return np.stack([read_rgb(source, y, x, shape, mpp) for y, x in corners])
 
 
 def _extract(

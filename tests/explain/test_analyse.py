@@ -272,5 +272,5 @@ def test_a_fluorescence_image_is_refused_with_what_it_holds(
     grey = np.full((600, 600), 900, dtype=np.uint16)
     tifffile.imwrite(tmp_path / "dapi.tif", grey, tile=(256, 256))
 
-    with pytest.raises(SlideError, match="1 channels of uint16"):
+    with pytest.raises(SlideError, match="1 grey channel of uint16"):
         finish(Request(tmp_path / "dapi.tif", case.model, mpp=0.5))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_gimp.slide.damage import Damage
 from napari_gimp.slide.source import Level, Resolution
 
 
@@ -18,7 +19,9 @@ class ArraySlide:
 
     reader = "array"
     thread_safe = True
+    rgb = True
     channels = 3
+    channel_names: tuple[str, ...] = ()
     dtype = np.dtype(np.uint8)
     properties: dict[str, str] = {}  # noqa: RUF012 # as the protocol has it
     associated = ()
@@ -30,6 +33,7 @@ class ArraySlide:
         self.levels = (Level((height, width), (64, 64), (1.0, 1.0)),)
         self.resolution = Resolution((mpp, mpp), "test", True)
         self.fingerprint = f"{hash(pixels.tobytes()):x}"
+        self.damage = Damage("array.tif")
         self.pixels_read = 0
         self.threads: set[str] = set()
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.draw import disk
 
-from napari_gimp.errors import PatchError
+from napari_gimp.errors import SlideError
 from napari_gimp.patches.tissue import REASONS, find_tissue, tissue_mask
 
 CELL = (8.0, 8.0)
@@ -123,11 +123,11 @@ def test_tissue_is_found_on_a_slide_in_place(make_slide) -> None:
     assert not tissue.mask[row, col]
 
 
-def test_a_slide_that_is_not_rgb_is_refused(make_slide) -> None:
+def test_a_slide_without_colour_is_refused(make_slide) -> None:
     slide = make_slide(np.zeros((8, 8, 3), np.uint8))
-    slide.dtype = np.dtype(np.uint16)
+    slide.rgb = False
 
-    with pytest.raises(PatchError, match="8-bit RGB"):
+    with pytest.raises(SlideError, match="3 separate channels of uint8"):
         find_tissue(slide)
 
 
