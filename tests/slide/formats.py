@@ -25,12 +25,18 @@ from reference_readers import (
     by_pillow,
     by_tifffile,
     by_wsidicom,
+    by_zarr,
     composited,
 )
 from slide_file import SlideFile
+from vendor_bif import write_bif
+from vendor_mrxs import write_mrxs
+from vendor_ndpi import write_ndpi
 from vendor_philips import write_philips
 from vendor_scn import write_scn
 from vendor_svs import J2K_RGB, J2K_YCBCR, write_svs
+from vendor_vms import write_vms
+from zarr_files import RGB, write_ome_zarr
 
 Levels = list[np.ndarray]
 SHAPE = (611, 733)
@@ -67,6 +73,14 @@ class Format:
         Between neighbouring levels; () where it has one level only.
     associated
         Names of further images in it; None where they do not matter.
+    shape
+        Height and width of its sample, px.
+    padded
+        Whether the canvas may be larger than the picture, and have more levels.
+    kept
+        Numbers of the levels that it stores; None for all.
+    left
+        Level-0 px between the canvas' left edge and the picture.
     """
 
     name: str
@@ -80,18 +94,22 @@ class Format:
     factors: tuple[str, ...] = ANY
     associated: tuple[str, ...] | None = ()
     shape: tuple[int, int] = SHAPE
+    padded: bool = False
+    kept: tuple[int, ...] | None = None
+    left: int = 0
 
     def written(self, folder: Path, levels: Levels) -> SlideFile:
         """Write levels into a folder, and say what reading them must give."""
         path = self.write(folder, levels)
-        shapes = [level.shape[0] for level in levels]
+        kept = levels if self.kept is None else [levels[n] for n in self.kept]
         return SlideFile(
             path=path,
             open=self.open,
             reader=self.reader,
             read=partial(self.read, path),
-            written=tuple(composited(level) for level in levels),
-            factors=tuple(float(round(shapes[0] / side)) for side in shapes),
+            written={factor_of(levels[0], v): composited(v) for v in kept},
+            padded=self.padded,
+            left=self.left,
             loss=self.loss,
             apart=self.apart,
             mpp=MPP,
@@ -103,6 +121,12 @@ class Format:
         """Write a small pyramid by two, or one level where it can hold no more."""
         levels = KINDS[self.kind].levels(self.shape, bool(self.factors))
         return self.written(folder, levels)
+
+
+def factor_of(finest: np.ndarray, level: np.ndarray) -> float:
+    """Return the factor by which a level was made: a multiple of a half or quarter."""
+    quotient = finest.shape[0] / level.shape[0]
+    return round(quotient * 2) / 2 if quotient < 4 else round(quotient * 4) / 4
 
 
 @dataclass(frozen=True)
@@ -238,24 +262,27 @@ BY_OPENSLIDE = (
         associated=SVS_IMAGES,
     ),
 )
+
+
+def _vendor(name: str, write: Callable[[Path, Levels], Path], **how: Any) -> Format:
+    how = {"loss": 5, "factors": WHOLE, "shape": EVEN, "padded": True, **how}
+    return Format(name, write, by_openslide, "openslide", associated=None, **how)
+
+
+def _finest_and_coarsest(folder: Path, levels: Levels) -> Path:
+    return write_vms(folder / "a.vms", levels)
+
+
 VENDORS = (
-    Format(
-        "philips",
-        _in("a.tiff", write_philips),
-        by_openslide,
-        "openslide",
-        loss=5,
-        factors=WHOLE,
-        shape=EVEN,
-    ),
-    Format(
-        "scn",
-        _in("a.scn", write_scn),
-        by_openslide,
-        "openslide",
-        loss=5,
-        shape=EVEN,
-    ),
+    _vendor("philips", _in("a.tiff", write_philips)),
+    _vendor("scn", _in("a.scn", write_scn), factors=ANY),
+    _vendor("scn-with-margin", _in("a.scn", write_scn, margin_px=(0, 64)), left=64),
+    _vendor("bif", _in("a.bif", write_bif)),
+    _vendor("bif-overlapping", _in("a.bif", write_bif, overlap_px=16)),
+    _vendor("mrxs", _in("a.mrxs", write_mrxs)),
+    _vendor("mrxs-png", _in("a.mrxs", write_mrxs, image_format="PNG"), loss=0),
+    _vendor("ndpi", _in("a.ndpi", write_ndpi)),
+    _vendor("vms", _finest_and_coarsest, kept=(0, -1)),
 )
 
 
@@ -277,23 +304,57 @@ PICTURES = (
 )
 
 
-def _dicom(syntax: str, kind: str = "rgb", loss: float = 0) -> Format:
+def _dicom(
+    syntax: str, kind: str = "rgb", loss: float = 0, *, file: str = "", **how: Any
+) -> Format:
     def write(folder: Path, levels: Levels) -> Path:
-        steps = [round(levels[0].shape[0] / len(v) * 2) for v in levels[1:2]]
+        step = factor_of(*levels[:2]) if len(levels) > 1 else 2
         pixels = [v[:, :, 0] if v.shape[2] == 1 else v for v in levels]
-        return dicom_files.write_dicom(
-            folder / "slide", pixels, factor=Fraction(sum(steps), 2) or 2, syntax=syntax
+        factor = Fraction(step)
+        return (
+            dicom_files.write_dicom(
+                folder / "slide", pixels, factor=factor, syntax=syntax, **how
+            )
+            / file
         )
 
-    name = f"dicom-{syntax}" if kind == "rgb" else f"dicom-{syntax}-{kind}"
+    words = ("dicom", syntax, "" if kind == "rgb" else kind, "file" if file else "")
+    name = "-".join(filter(None, words))
     return Format(name, write, by_wsidicom, "wsidicom", kind=kind, loss=loss)
 
 
 DICOM = (
     _dicom("raw"),
+    _dicom("raw", file="level-1.dcm"),
     _dicom("jpeg", loss=5),
     _dicom("jpeg2000"),
     _dicom("rle"),
     _dicom("raw", "grey"),
     _dicom("raw", "grey16"),
+)
+
+
+def _zarr(
+    name: str, version: str, kind: str = "rgb", *, axes: str = "cyx", **how: Any
+) -> Format:
+    def write(folder: Path, levels: Levels) -> Path:
+        factor = Fraction(factor_of(*levels[:2]) if len(levels) > 1 else 2)
+        return write_ome_zarr(
+            folder / "slide.zarr", levels, version=version, factor=factor, axes=axes,
+            **how,
+        )  # fmt: skip
+
+    return Format(
+        f"zarr-{version}{name}", write, partial(by_zarr, axes=axes), "zarr", kind=kind
+    )
+
+
+ZARR = (
+    _zarr("", "0.4"),
+    _zarr("", "0.5", channels=RGB),
+    _zarr("-pixelwise", "0.4", axes="yxc"),
+    _zarr("-five-axes", "0.5", axes="tczyx"),
+    _zarr("-shards", "0.5", shards=(1, 512, 512)),
+    _zarr("-five-channels", "0.4", "five16"),
+    _zarr("-one-channel", "0.5", "grey16", axes="yx"),
 )

@@ -56,12 +56,25 @@ def by_pillow(path: Path, level: int) -> np.ndarray:
 
 
 def by_wsidicom(path: Path, level: int) -> np.ndarray:
-    """Return a level; the finest is number 0."""
+    """Return a level; the finest is number 0. A file stands for its folder."""
     from wsidicom import WsiDicom
 
+    path = path.parent if path.is_file() else path
     with WsiDicom.open(path) as slide:
         index = [found.level for found in slide.pyramids[0]][level]
         size = slide.pyramids[0].get(index).size
         image = slide.read_region((0, 0), index, (size.width, size.height))
     pixels = np.atleast_3d(np.asarray(image))
     return pixels.astype(np.uint16) if image.mode.startswith("I") else pixels
+
+
+def by_zarr(path: Path, level: int, *, axes: str) -> np.ndarray:
+    """Return an array whose axes but c, y and x have length 1."""
+    import zarr
+
+    pixels = np.asarray(zarr.open_group(path, mode="r")[str(level)])
+    pixels = pixels[tuple(slice(None) if axis in "cyx" else 0 for axis in axes)]
+    kept = [axis for axis in axes if axis in "cyx"]
+    if "c" not in kept:
+        return pixels[:, :, None]
+    return np.moveaxis(pixels, kept.index("c"), 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -39,9 +39,11 @@ class SlideFile:
     read
         From a level's number to its pixels (h, w, C), as the library reads it.
     written
-        The levels that were written, (h, w, C) each; () where nobody knows.
-    factors
-        The factor of each level; () where nobody knows.
+        The levels that were written, (h, w, C), by factor; {} where nobody knows.
+    padded
+        Whether the canvas may be larger than what was written, and have more levels.
+    left
+        Level-0 px between the canvas' left edge and what was written.
     loss
         Largest mean difference from `written`; 0 where the compression is lossless.
     apart
@@ -61,8 +63,9 @@ class SlideFile:
     open: Callable[[Path], SlideSource]
     reader: str
     read: Callable[[int], np.ndarray]
-    written: tuple[np.ndarray, ...] = ()
-    factors: tuple[float, ...] = ()
+    written: dict[float, np.ndarray] = field(default_factory=dict)
+    padded: bool = False
+    left: int = 0
     loss: float = 0.0
     apart: int = 0
     mpp: float | None = 0.5

@@ -43,7 +43,12 @@ class TestPicture(ReaderContract):
 
 @reads(*formats.DICOM)
 class TestDicom(ReaderContract):
-    """DICOM folders."""
+    """DICOM folders, and one file of such a folder."""
+
+
+@reads(*formats.ZARR)
+class TestOmeZarr(ReaderContract):
+    """OME-Zarr 0.4 and 0.5."""
 
 
 SVS = ("thumbnail", "label", "macro")
