@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from napari_gimp.errors import SlideError
 from napari_gimp.geometry import YX
+from napari_gimp.slide.companions import MIRAX, check_companions
 from napari_gimp.slide.dicom import DicomSource, is_dicom
+from napari_gimp.slide.dicom_series import dicom_files
 from napari_gimp.slide.flat import FlatSource
-from napari_gimp.slide.ome_zarr import OmeZarrSource, is_ome_zarr
-from napari_gimp.slide.openslide import OpenSlideSource
+from napari_gimp.slide.openslide import OpenSlideSource, UnknownFormatError
 from napari_gimp.slide.resolution import from_user
 from napari_gimp.slide.tiff import TiffSource
 from napari_gimp.slide.tiff_tags import (
@@ -21,7 +25,42 @@ from napari_gimp.slide.tiff_tags import (
 from napari_gimp.slide.tiled import TiledSource
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-Reader = Callable[[Path], TiledSource]
+PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A library and how it opens a slide."""
+
+    name: str
+    open: Callable[[Path], TiledSource]
+
+
+TIFFFILE = Reader("tifffile", TiffSource)
+OPENSLIDE = Reader("OpenSlide", OpenSlideSource)
+WSIDICOM = Reader("wsidicom", DicomSource)
+PILLOW = Reader("Pillow", FlatSource)
+ONLY: dict[type[Exception], Reader] = {
+    OpenSlideOnlyError: OPENSLIDE,
+    PictureOnlyError: PILLOW,
+}
+"""Errors of the TIFF reader that say whose the file is instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reader that was asked, and what it said."""
+
+    reader: Reader
+    error: Exception
+
+    def about(self, path: Path) -> str:
+        """Return "reader: what it said" as a clause, without names and advice."""
+        said = str(self.error) or type(self.error).__name__
+        said = re.sub(rf"^{re.escape(path.name)} ", "it ", said)
+        said = re.sub(rf" '?{re.escape(str(path))}'?", "", said)
+        clause = said.replace("\n", " ").partition("; ")[0].rstrip(". ")
+        return f"{self.reader.name}: {clause}"
 
 
 def open_with_fallback(
@@ -29,8 +68,7 @@ def open_with_fallback(
 ) -> TiledSource:
     """Return the slide, opened by the first reader that can; see `open_slide`."""
     stated = None if mpp is None else from_user(mpp)
-    reader = _only_reader(path)
-    source = reader(path) if reader else _first_that_reads(path, _readers(_head(path)))
+    source = _first_that_reads(path, _readers(path))
     if stated is not None:
         source.resolution = stated
     if srgb:
@@ -38,20 +76,48 @@ def open_with_fallback(
     return source
 
 
-def _only_reader(path: Path) -> Reader | None:
-    """Return the reader of a format that one alone reads, a file or a folder."""
+def _readers(path: Path) -> tuple[Reader, ...]:
+    """Return who may read a file or folder, the fastest first.
+
+    Raises
+    ------
+    SlideError
+        If there is no file, it cannot be read, or it is a folder of another kind.
+    """
+    if path.is_dir():
+        return _folder_readers(path)
+    head = _head(path)
+    if head in TIFF_MAGIC:
+        return TIFFFILE, OPENSLIDE, PILLOW
     if is_dicom(path):
-        return DicomSource
-    return OmeZarrSource if is_ome_zarr(path) else None
+        return WSIDICOM, OPENSLIDE
+    check_companions(path)
+    if path.suffix.lower() in MIRAX:  # a JPEG, but it shows only the slide's cover
+        return (OPENSLIDE,)
+    return (PILLOW,) if head.startswith(PICTURE_MAGIC) else (OPENSLIDE, PILLOW)
+
+
+def _folder_readers(path: Path) -> tuple[Reader, ...]:
+    if is_dicom(path):
+        return WSIDICOM, Reader(OPENSLIDE.name, _open_folder_of_dicom)
+    raise SlideError(
+        f"{path} is a folder, but holds neither DICOM nor OME-Zarr: give the slide's "
+        "file itself (of MIRAX, the .mrxs file beside the folder)."
+    )
+
+
+def _open_folder_of_dicom(folder: Path) -> TiledSource:
+    """Open a folder with OpenSlide, which takes any one of its files."""
+    return OpenSlideSource(next(dicom_files(folder)))
 
 
 def _head(path: Path) -> bytes:
     """Return the first four bytes; SlideError where there is no readable file."""
-    if path.is_dir():
-        raise SlideError(f"{path} is a folder, not a slide: give the file itself.")
     try:
+        if path.exists() and not path.is_file():
+            raise SlideError(f"{path} is a device, not a file: give the slide's file.")
         with path.open("rb") as file:
-            return file.read(4)
+            head = file.read(4)
     except FileNotFoundError:
         raise SlideError(
             f"There is no file {path}: check the spelling and whether its drive is "
@@ -59,34 +125,51 @@ def _head(path: Path) -> bytes:
         ) from None
     except OSError as error:
         raise SlideError(
-            f"{path} cannot be read ({error.strerror}): ask for access to it."
+            f"{path} cannot be read ({error.strerror}): ask for access to it, and "
+            "check that its drive or network share is connected."
         ) from error
-
-
-def _readers(head: bytes) -> tuple[Reader, ...]:
-    if head in TIFF_MAGIC:
-        return TiffSource, OpenSlideSource, FlatSource
-    return OpenSlideSource, FlatSource
+    if not head:
+        raise SlideError(
+            f"{path} is empty (0 bytes): copy the file again from its source."
+        )
+    return head
 
 
 def _first_that_reads(path: Path, readers: tuple[Reader, ...]) -> TiledSource:
-    errors: list[SlideError] = []
+    refusals: list[Refusal] = []
+    only: Reader | None = None
     for reader in readers:
+        if only not in (None, reader):
+            continue
         try:
-            return reader(path)
+            source = reader.open(path)
         except NoReaderError:
             raise
-        except SlideError as error:
-            errors.append(error)
-    if readers[0] is TiffSource:
-        raise _most_telling(errors)
-    raise SlideError(
-        f"{path.name} is not a slide: give an SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN or "
-        "another file that OpenSlide reads, or a PNG or JPEG picture."
+        except Exception as error:  # what libraries raise on damaged files is endless
+            refusals.append(Refusal(reader, error))
+            only = ONLY.get(type(error), only)
+        else:
+            source.refused = tuple(
+                refusal.about(path) + "."
+                for refusal in refusals
+                if type(refusal.error) not in ONLY
+            )
+            return source
+    raise _nobody(path, refusals) from refusals[0].error
+
+
+def _nobody(path: Path, refusals: list[Refusal]) -> SlideError:
+    """Return what to tell where no reader can: who refused what, and what helps."""
+    name = path.name
+    if isinstance(refusals[0].error, UnknownFormatError):
+        return SlideError(
+            f"{name} is not a slide: give an SVS, TIFF, OME-TIFF, OME-Zarr, DICOM, "
+            "NDPI, MRXS, SCN, BIF or another file that OpenSlide reads, or a PNG or "
+            "JPEG picture."
+        )
+    said = "; ".join(refusal.about(path) for refusal in refusals)
+    return SlideError(
+        f"{name} cannot be read: copy it again from its source in case it is damaged, "
+        f"or convert it with QuPath or `vips tiffsave {shlex.quote(name)} out.tif "
+        f"--tile --pyramid --compression jpeg` ({said})."
     )
-
-
-def _most_telling(errors: list[SlideError]) -> SlideError:
-    """Return the error of the reader that a TIFF belongs to, in the order tried."""
-    owner = {OpenSlideOnlyError: 1, PictureOnlyError: 2}.get(type(errors[0]), 0)
-    return SlideError(str(errors[owner]))

@@ -1,30 +1,63 @@
 """Slides that OpenSlide reads: MRXS, NDPI, SCN, BIF, VMS, Philips and others.
 
-OpenSlide addresses every level in whole level-0 pixels, so that coarser levels are
-read up to half a level-0 pixel off; level 0 is exact.
+Coordinates are those of OpenSlide's whole canvas, as in CLAM, TRIDENT and other
+Python programs, although scanners of MIRAX and Leica leave most of it empty (white).
+QuPath cuts such slides to the scanned part, unless told `--no-crop`: there, positions
+are smaller by the corner that `properties["bounds"]` states.
+
+OpenSlide takes a level's position in whole level-0 pixels, so that coarser levels
+whose factor is no whole number are read up to half a level-0 pixel off (Leica SCN: up
+to one pixel of that level); level 0 is exact.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError
+from napari_gimp.slide.companions import companions
 from napari_gimp.slide.factors import level_factors
 from napari_gimp.slide.fingerprint import fingerprint
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
 
-DEFAULT_TILE = 512
-"""Side in px where OpenSlide does not tell: one read costs a fixed overhead."""
+T = TypeVar("T")
+
+NEAR_TILE = 512
+"""px. A read costs a fixed overhead, so smaller native tiles are read in blocks of
+about this side; where OpenSlide does not tell their size, in just this."""
+PROPERTIES = {
+    "vendor": ("openslide.vendor",),
+    "objective": ("openslide.objective-power",),
+    "scanner": (
+        "aperio.ScanScope ID",
+        "leica.device-model",
+        "hamamatsu.Product",
+        "tiff.Model",
+        "ventana.UnitNumber",
+        "philips.DICOM_MANUFACTURERS_MODEL_NAME",
+        "dicom.ManufacturerModelName",
+    ),
+}
+"""The only properties that are passed on: others hold names, dates and barcodes."""
+BOUNDS = tuple(f"openslide.bounds-{side}" for side in ("width", "height", "x", "y"))
+
+
+class UnknownFormatError(SlideError):
+    """OpenSlide does not know the format at all."""
 
 
 class OpenSlideSource(TiledSource):
-    """A slide read by OpenSlide.
+    """A slide read by OpenSlide, from several threads at once.
 
     Parameters
     ----------
@@ -34,35 +67,42 @@ class OpenSlideSource(TiledSource):
     Raises
     ------
     SlideError
-        If OpenSlide cannot open it.
+        If OpenSlide cannot open it, or can decode no level of it.
     """
 
     def __init__(self, path: Path) -> None:
         import openslide
 
-        try:
-            self._slide = openslide.OpenSlide(path)
-        except (openslide.OpenSlideError, OSError) as error:
-            raise SlideError(
-                f"{path.name} cannot be opened by OpenSlide: {error}."
-            ) from error
-        super().__init__(_facts(self._slide, path))
-        self._error = openslide.OpenSlideError
-        self._probe()
+        self._broken = openslide.OpenSlideError
+        self._handle = _Handle(path)
+        icc = _sample(self._handle, path).info.get("icc_profile")
+        super().__init__(self._handle.use(lambda slide: _facts(slide, path, icc)))
+        self._factors = self._handle.use(lambda slide: slide.level_downsamples)
+        self._corner = _corner_above if self._is_leica else _corner_near
 
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
-        """Return one tile (h, w, 3), cut off at the edge of the level."""
-        spec = self.levels[level]
-        y, x = row * spec.tile[0], col * spec.tile[1]
-        height = min(spec.tile[0], spec.shape[0] - y)
-        width = min(spec.tile[1], spec.shape[1] - x)
-        fy, fx = spec.downsample
-        corner = round(x * fx), round(y * fy)
+        """Return one tile (h, w, 3), cut off at the edge of the level.
+
+        Raises
+        ------
+        TileError
+            If it cannot be decoded; the others still can.
+        OSError
+            If the file is gone.
+        """
+        height, width, _ = self._tile_shape(level, row, col)
+        tile, factor = self.levels[level].tile, self._factors[level]
+        corner = (
+            self._corner(col * tile[1], factor),
+            self._corner(row * tile[0], factor),
+        )
         try:
-            image = self._slide.read_region(corner, level, (width, height))
-        except self._error as error:
+            image = self._handle.use(
+                lambda slide: slide.read_region(corner, level, (width, height))
+            )
+        except self._broken as error:
             raise self._damaged(level, row, col, error) from error
-        return _on_white(np.asarray(image))
+        return _on_white(image)
 
     def read_associated(self, name: str) -> Pixels:
         """Return an associated image (height, width, 3).
@@ -70,7 +110,7 @@ class OpenSlideSource(TiledSource):
         Raises
         ------
         SlideError
-            If the slide has no such image.
+            If the slide has no such image or it is damaged.
         """
         self._check_open()
         if name not in self.associated:
@@ -78,67 +118,203 @@ class OpenSlideSource(TiledSource):
                 f"{self.path.name} has no image called {name!r}; it has "
                 f"{', '.join(self.associated) or 'none'}."
             )
-        return _on_white(np.asarray(self._slide.associated_images[name]))
+        try:
+            image = self._handle.use(lambda slide: slide.associated_images[name])
+        except self._broken as error:
+            raise SlideError(
+                f"The {name} image of {self.path.name} cannot be decoded ({error}); "
+                "copy the file again from its source."
+            ) from error
+        return _on_white(image)
 
     def close(self) -> None:
-        """Release the file and cached tiles."""
+        """Release the file, once reads under way have ended, and cached tiles."""
         super().close()
-        self._slide.close()
+        self._handle.close()
 
-    def _probe(self) -> None:
+    @property
+    def _is_leica(self) -> bool:
+        return self.properties.get("vendor") == "leica"
+
+
+class _Handle:
+    """One OpenSlide handle for all threads, replaced when it breaks.
+
+    After a failure OpenSlide refuses every further call on the handle, also those of
+    other threads. So what failed is tried once more on a fresh handle that nobody
+    else uses: if it fails there, the failure is its own.
+
+    Handles are not closed but let go: another thread may still read from one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._slide: Any = _open(path)
+
+    def use(self, work: Callable[[Any], T]) -> T:
+        """Return what `work` makes of the handle.
+
+        Raises
+        ------
+        openslide.OpenSlideError
+            If it fails by itself.
+        OSError
+            If the file is gone.
+        SlideError
+            If the handle is closed.
+        """
+        import openslide
+
+        slide = self._slide
+        if slide is None:
+            raise SlideError(f"{self._path.name} is closed: open it again to read.")
         try:
-            self.decode_tile(len(self.levels) - 1, 0, 0)
-        except SlideError:
-            self._slide.close()
-            raise
+            return work(slide)
+        except openslide.OpenSlideError:
+            return self._again(slide, work)
+
+    def close(self) -> None:
+        """Let the handle go."""
+        with self._lock:
+            self._slide = None
+
+    def _again(self, broken: Any, work: Callable[[Any], T]) -> T:
+        with self._lock:
+            self._path.stat()  # OSError if it is gone
+            if self._slide is broken:
+                self._slide = _open(self._path)
+            return work(_open(self._path))
 
 
-def _facts(slide: Any, path: Path) -> SlideFacts:
+def _open(path: Path) -> Any:
+    import openslide
+
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise UnknownFormatError(
+            f"{path.name} is of none of the formats it knows."
+        ) from error
+    except (openslide.OpenSlideError, OSError) as error:
+        raise SlideError(f"{path.name} cannot be opened ({error}).") from error
+
+
+def _sample(handle: _Handle, path: Path) -> Any:
+    """Return a few pixels of the coarsest level that can be decoded, as an image."""
+    import openslide
+
+    count = handle.use(lambda slide: slide.level_count)
+    for level in reversed(range(count)):
+        try:
+            return handle.use(partial(_middle, level=level))
+        except openslide.OpenSlideError as error:
+            last = error
+    raise SlideError(
+        f"{path.name} opens, but none of its levels can be decoded ({last})."
+    ) from last
+
+
+def _middle(slide: Any, level: int) -> Any:
+    width, height = slide.dimensions
+    return slide.read_region((width // 2, height // 2), level, (1, 1))
+
+
+def _facts(slide: Any, path: Path, icc: bytes | None) -> SlideFacts:
     shapes = [(height, width) for width, height in slide.level_dimensions]
-    tiles = [_tile(slide, level) for level in range(len(shapes))]
+    tiles = [_tile(slide.properties, level) for level in range(len(shapes))]
     return SlideFacts(
         path=path,
         reader="openslide",
         levels=tuple(map(Level, shapes, tiles, level_factors(shapes))),
         resolution=_resolution(slide.properties),
-        fingerprint=fingerprint(path),
-        properties=_properties(slide.properties),
+        fingerprint=_fingerprint(path, slide.properties),
+        properties=_properties(slide, path),
         associated=tuple(slide.associated_images),
+        icc=icc,
     )
 
 
-def _tile(slide: Any, level: int) -> tuple[int, int]:
-    """Return the native tile where it is neither tiny nor a whole strip."""
-    sides = [
-        int(slide.properties.get(f"openslide.level[{level}].tile-{side}", 0))
+def _fingerprint(path: Path, stated: Mapping[str, str]) -> str:
+    """Return the digest of the file and its companions; of DICOM, OpenSlide's own.
+
+    Each level of a DICOM slide is a file; any of them opens all, so that the digest
+    must not depend on which: OpenSlide's is made from the series' identifier.
+    """
+    if stated.get("openslide.vendor") == "dicom":
+        return stated["openslide.quickhash-1"][:32]
+    return fingerprint(path, companions(path))
+
+
+def _tile(stated: Mapping[str, str], level: int) -> tuple[int, int]:
+    """Return height and width of the blocks to read: one native tile, or several."""
+    height, width = (
+        _block(int(stated.get(f"openslide.level[{level}].tile-{side}", 0)))
         for side in ("height", "width")
-    ]
-    if not all(64 <= side <= 2048 for side in sides):
-        return DEFAULT_TILE, DEFAULT_TILE
-    return sides[0], sides[1]
+    )
+    return height, width
 
 
-def _resolution(stated: Any) -> Resolution:
-    mpp = stated.get("openslide.mpp-y"), stated.get("openslide.mpp-x")
-    if None in mpp:
+def _block(native: int) -> int:
+    if not 0 < native <= 4 * NEAR_TILE:
+        return NEAR_TILE
+    return native * max(1, NEAR_TILE // native) if native < NEAR_TILE // 2 else native
+
+
+def _corner_near(position: int, factor: float) -> int:
+    """Return the level-0 px nearest to a position in a level's px."""
+    return round(position * factor)
+
+
+def _corner_above(position: int, factor: float) -> int:
+    """Return the first level-0 px at or behind a position in a level's px.
+
+    OpenSlide rounds positions in Leica's levels down to whole px.
+    """
+    corner = math.ceil(position * factor)
+    return corner + (corner / factor < position)
+
+
+def _resolution(stated: Mapping[str, str]) -> Resolution:
+    try:
+        mpp = float(stated["openslide.mpp-y"]), float(stated["openslide.mpp-x"])
+    except (KeyError, ValueError):
         return Resolution(None, "none", False)
-    return from_file((float(mpp[0]), float(mpp[1])), "openslide.mpp")
+    return from_file(mpp, "openslide.mpp")
 
 
-def _properties(stated: Any) -> dict[str, str]:
-    names = {
-        "vendor": "openslide.vendor",
-        "objective": "openslide.objective-power",
+def _properties(slide: Any, path: Path) -> dict[str, str]:
+    stated = slide.properties
+    found = {
+        name: next(stated[key] for key in keys if stated.get(key))
+        for name, keys in PROPERTIES.items()
+        if any(stated.get(key) for key in keys)
     }
-    return {ours: stated[key] for ours, key in names.items() if key in stated}
+    more = {"compression": _compression(stated, path), "bounds": _bounds(slide)}
+    return found | {name: value for name, value in more.items() if value}
 
 
-def _on_white(rgba: NDArray[np.uint8]) -> Pixels:
-    """Return RGB (h, w, 3) of RGBA (h, w, 4) over white glass."""
-    alpha = rgba[:, :, 3:]
-    if alpha.min(initial=255) == 255:
-        return np.ascontiguousarray(rgba[:, :, :3])
-    share = alpha.astype(np.float32) / 255
-    mixed = rgba[:, :, :3] * share + 255 * (1 - share)
-    opaque: Pixels = np.rint(mixed).astype(np.uint8)
-    return opaque
+def _bounds(slide: Any) -> str | None:
+    """Return where the scanned part lies, None where it is the whole canvas."""
+    width, height, x, y = (slide.properties.get(key, "") for key in BOUNDS)
+    if (width, height) in (("", ""), tuple(map(str, slide.dimensions))):
+        return None
+    return f"{width} x {height} px at x {x}, y {y}"
+
+
+def _compression(stated: Mapping[str, str], path: Path) -> str | None:
+    """Return how pixels are compressed, where the format or OpenSlide tells."""
+    if stated.get("openslide.vendor") == "hamamatsu":
+        return "none" if path.suffix.lower() == ".vmu" else "JPEG"
+    layers = (k for k in stated if re.fullmatch(r"mirax\..*\.IMAGE_FORMAT", k))
+    return next((stated[key] for key in layers), None)
+
+
+def _on_white(image: Any) -> Pixels:
+    """Return RGB (h, w, 3) of an RGBA image over white glass."""
+    from PIL import Image
+
+    if image.getchannel("A").getextrema()[0] < 255:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
