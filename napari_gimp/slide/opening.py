@@ -14,6 +14,7 @@ from napari_gimp.slide.companions import MIRAX, check_companions
 from napari_gimp.slide.dicom import DicomSource, is_dicom
 from napari_gimp.slide.dicom_series import dicom_files
 from napari_gimp.slide.flat import FlatSource
+from napari_gimp.slide.ome_zarr import OmeZarrSource, is_ome_zarr
 from napari_gimp.slide.openslide import OpenSlideSource, UnknownFormatError
 from napari_gimp.slide.resolution import from_user
 from napari_gimp.slide.tiff import TiffSource
@@ -39,6 +40,7 @@ class Reader:
 TIFFFILE = Reader("tifffile", TiffSource)
 OPENSLIDE = Reader("OpenSlide", OpenSlideSource)
 WSIDICOM = Reader("wsidicom", DicomSource)
+ZARR = Reader("zarr", OmeZarrSource)
 PILLOW = Reader("Pillow", FlatSource)
 ONLY: dict[type[Exception], Reader] = {
     OpenSlideOnlyError: OPENSLIDE,
@@ -100,6 +102,8 @@ def _readers(path: Path) -> tuple[Reader, ...]:
 def _folder_readers(path: Path) -> tuple[Reader, ...]:
     if is_dicom(path):
         return WSIDICOM, Reader(OPENSLIDE.name, _open_folder_of_dicom)
+    if is_ome_zarr(path):
+        return (ZARR,)
     raise SlideError(
         f"{path} is a folder, but holds neither DICOM nor OME-Zarr: give the slide's "
         "file itself (of MIRAX, the .mrxs file beside the folder)."
