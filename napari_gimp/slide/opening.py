@@ -93,6 +93,8 @@ def _readers(path: Path) -> tuple[Reader, ...]:
         return TIFFFILE, OPENSLIDE, PILLOW
     if is_dicom(path):
         return WSIDICOM, OPENSLIDE
+    if is_ome_zarr(path):  # in one zip file
+        return (ZARR,)
     check_companions(path)
     if path.suffix.lower() in MIRAX:  # a JPEG, but it shows only the slide's cover
         return (OPENSLIDE,)
@@ -100,10 +102,10 @@ def _readers(path: Path) -> tuple[Reader, ...]:
 
 
 def _folder_readers(path: Path) -> tuple[Reader, ...]:
-    if is_dicom(path):
-        return WSIDICOM, Reader(OPENSLIDE.name, _open_folder_of_dicom)
     if is_ome_zarr(path):
         return (ZARR,)
+    if is_dicom(path):
+        return WSIDICOM, Reader(OPENSLIDE.name, _open_folder_of_dicom)
     raise SlideError(
         f"{path} is a folder, but holds neither DICOM nor OME-Zarr: give the slide's "
         "file itself (of MIRAX, the .mrxs file beside the folder)."
