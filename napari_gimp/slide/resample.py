@@ -110,6 +110,45 @@ def _whole_step(edges: NDArray[np.float64]) -> int:
     return int(step) if step.is_integer() and edges[0].is_integer() else 0
 
 
+def block_means(pixels: Pixels, step: int) -> Pixels:
+    """Return the mean of every square of `step` x `step` pixels (h, w, C).
+
+    Squares that the lower or right edge cuts are the mean of what there is of them.
+    Integer kinds are rounded to the nearest; the dtype stays.
+    """
+    if step == 1:
+        return pixels
+    if step > LARGEST_STEP:
+        return _cut_means(pixels, step)
+    rows, cols = pixels.shape[0] // step, pixels.shape[1] // step
+    whole = _decimated(pixels[: rows * step, : cols * step], step)
+    if (rows * step, cols * step) == pixels.shape[:2]:
+        return whole
+    shape = -(-pixels.shape[0] // step), -(-pixels.shape[1] // step), pixels.shape[2]
+    out = np.empty(shape, pixels.dtype)
+    out[:rows, :cols] = whole
+    if shape[0] > rows:
+        out[rows:] = _cut_means(pixels[rows * step :], step)
+    if shape[1] > cols:
+        out[:, cols:] = _cut_means(pixels[:, cols * step :], step)
+    return out
+
+
+def _cut_means(pixels: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return the means of squares of any size, cut off at the edge or not."""
+    starts = [np.arange(0, side, step) for side in pixels.shape[:2]]
+    sums = np.add.reduceat(pixels, starts[0], axis=0, dtype=np.float64)
+    sums = np.add.reduceat(sums, starts[1], axis=1)
+    rows, cols = (
+        np.diff(start, append=side)
+        for start, side in zip(starts, pixels.shape[:2], strict=True)
+    )
+    mean = sums / (rows[:, None] * cols)[..., None]
+    if pixels.dtype.kind in "iu":
+        mean = np.rint(mean)
+    return np.asarray(mean, pixels.dtype)
+
+
 def _decimated(pixels: NDArray[Any], step: int) -> NDArray[Any]:
     """Return the mean of every square of `step` x `step` pixels, by plain sums.
 
