@@ -125,6 +125,7 @@ def read_features(
     store: Path,
     device: str,
     workers: int,
+    srgb: bool,
     report: Report,
 ) -> dict[str, SlideFeatures]:
     """Return every patient's features, from the store or made now.
@@ -140,6 +141,7 @@ def read_features(
         store=FeatureStore(store),
         device=device,
         workers=workers,
+        srgb=srgb,
     ):
         found[patient.patient] = features
         report(len(found), len(cohort))
@@ -147,7 +149,7 @@ def read_features(
 
 
 def draw_thumbnails(
-    bags: CohortBags, patch_um: float, generator: torch.Generator
+    bags: CohortBags, patch_um: float, generator: torch.Generator, *, srgb: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw training patches with their pictures, for the pixel decoder.
 
@@ -163,7 +165,7 @@ def draw_thumbnails(
     ):
         drawn = torch.randperm(len(bag.features), generator=generator)[:per_slide]
         coords = bag.coords_um[drawn].numpy()
-        thumbnails = read_thumbnails(patient, coords, patch_um)
+        thumbnails = read_thumbnails(patient, coords, patch_um, srgb=srgb)
         features.append(bag.features[drawn])
         pictures.append(torch.from_numpy(thumbnails).float() / 255)
     return torch.cat(features), torch.cat(pictures)

@@ -33,7 +33,8 @@ class SlideFeatures:
     coords_um
         (N, 2) float32, patch centres (y, x) in slide um.
     fingerprint
-        Names the slide's content, so that a slide is known again in another cohort.
+        Names the slide's content, so that a slide is known again in another cohort,
+        whether its colours were converted there or not.
     """
 
     features: NDArray[np.float32]
@@ -48,6 +49,7 @@ def extract_cohort(
     store: FeatureStore,
     device: str,
     workers: int = 1,
+    srgb: bool = False,
 ) -> Iterator[tuple[Patient, SlideFeatures]]:
     """Yield each patient's features as they are ready, in any order.
 
@@ -58,7 +60,7 @@ def extract_cohort(
     CohortError
         Naming the patient whose slide cannot be used, and why.
     """
-    work = partial(_extract, encoder=encoder, store=store, device=device)
+    work = partial(_extract, encoder=encoder, store=store, device=device, srgb=srgb)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gimp-decode-cohort")
     try:
         waiting = {pool.submit(work, patient): patient for patient in patients}
@@ -69,31 +71,41 @@ def extract_cohort(
 
 
 def read_thumbnails(
-    patient: Patient, coords_um: NDArray[np.float32], patch_um: float
+    patient: Patient,
+    coords_um: NDArray[np.float32],
+    patch_um: float,
+    *,
+    srgb: bool = False,
 ) -> NDArray[np.uint8]:
     """Return small pictures (n, 32, 32, 3) of patches centred on `coords_um`."""
     from napari_gimp.patches.brightfield import read_rgb
     from napari_gimp.slide.source import open_slide
 
     shape, mpp = (THUMBNAIL_PX, THUMBNAIL_PX), patch_um / THUMBNAIL_PX
-    with closing(open_slide(patient.slide)) as source:
+    with closing(open_slide(patient.slide, srgb=srgb)) as source:
         corners = (coords_um.astype(np.float64) - patch_um / 2).tolist()
         return np.stack([read_rgb(source, y, x, shape, mpp) for y, x in corners])
 
 
 def _extract(
-    patient: Patient, *, encoder: Encoder, store: FeatureStore, device: str
+    patient: Patient,
+    *,
+    encoder: Encoder,
+    store: FeatureStore,
+    device: str,
+    srgb: bool,
 ) -> SlideFeatures:
     from napari_gimp.patches.extract import extract_all
     from napari_gimp.patches.grid import lay_patches
     from napari_gimp.patches.tissue import find_tissue
+    from napari_gimp.slide.remembered import SRGB_END
     from napari_gimp.slide.source import open_slide
 
     try:
-        with closing(open_slide(patient.slide)) as source:
+        with closing(open_slide(patient.slide, srgb=srgb)) as source:
             patches = lay_patches(find_tissue(source), patch_um=encoder.patch_um)
             features = extract_all(source, patches, encoder, store=store, device=device)
-            fingerprint = source.fingerprint
+            fingerprint = source.fingerprint.removesuffix(SRGB_END)
     except GimpError as error:
         raise CohortError(
             f"The slide of patient {patient.patient} cannot be used: {error} "

@@ -147,6 +147,7 @@ def gather_bags(
         store=run.feature_store,
         device=choose_device(plan.device),
         workers=plan.workers,
+        srgb=run.srgb,
         report=lambda done, total: report(step=done, total=total),
     )
     return make_bags(cohort, split, panel, features)
@@ -154,7 +155,9 @@ def gather_bags(
 
 def _decoder(run: RunConfig, bags: CohortBags, encoder: Encoder) -> PixelDecoder:
     generator = torch.Generator().manual_seed(run.plan.seed)
-    features, pictures = draw_thumbnails(bags, encoder.patch_um, generator)
+    features, pictures = draw_thumbnails(
+        bags, encoder.patch_um, generator, srgb=run.srgb
+    )
     with torch.random.fork_rng():
         torch.manual_seed(run.plan.seed)
         decoder = PixelDecoder(features.shape[1])
@@ -198,6 +201,7 @@ def _card(
             "fold": plan.fold,
             "seed": plan.seed,
             "slides": seen_slides(bags, before),
+            "srgb": run.srgb,
         },
         choices=start.card.choices if start else (),
         description=f"{run.model}, {run.size}, {run.stage}",

@@ -23,6 +23,7 @@ GROUPINGS: tuple[Grouping, ...] = ("contiguous", "pathway", "correlation")
 MODELS = ("gimp",)  # those of the registry, named here because it imports torch
 SIZES = ("tiny", "small", "base")
 _PATHS = ("manifest", "genes", "out", "start", "store")
+_SWITCHES = ("srgb",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,8 @@ class RunConfig:
         Checkpoint folder, or run folder, whose weights are the starting point.
     store
         Where patch features are kept; beside the manifest if None.
+    srgb
+        Convert colours from the slides' ICC profiles to sRGB.
     plan
         The schedule.
 
@@ -68,6 +71,7 @@ class RunConfig:
     encoder: str = "default"
     start: Path | None = None
     store: Path | None = None
+    srgb: bool = False
     plan: Plan = field(default_factory=Plan)
 
     def __post_init__(self) -> None:
@@ -199,7 +203,7 @@ def _config_from(content: Mapping[str, Any], base: Path) -> RunConfig:
         raise RunError(f"run.toml lacks {', '.join(missing)}. Add the missing keys.")
     values = {k: v for k, v in content.items() if k != "plan"}
     for key, value in values.items():
-        _check_type(key, value, str)
+        _check_type(key, value, bool if key in _SWITCHES else str)
     paths = {k: (base / v).resolve() for k, v in values.items() if k in _PATHS}
     plan = _plan_from(content.get("plan", {}), values["stage"])
     return RunConfig(**{**values, **paths, "plan": plan})
@@ -233,6 +237,7 @@ def _check_type(key: str, value: object, kind: type) -> None:
     fits = isinstance(value, (int, float) if kind is float else kind)
     if not fits or (isinstance(value, bool) and kind is not bool):
         words = {str: "text", int: "a whole number", float: "a number", dict: "a table"}
+        words[bool] = "true or false"
         raise RunError(
             f"The key {key!r} is {value!r}; it must be {words[kind]}. Change run.toml."
         )

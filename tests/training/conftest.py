@@ -90,7 +90,9 @@ def replace_slides(monkeypatch: pytest.MonkeyPatch) -> None:
         report(len(cohort), len(cohort))
         return drawn_features(cohort)
 
-    def thumbnails(bags: CohortBags, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def thumbnails(
+        bags: CohortBags, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         known = torch.cat([bag.features for bag in bags.train])
         return known, torch.full((len(known), 32, 32, 3), 0.5)
 

@@ -43,6 +43,7 @@ def test_an_unknown_key_is_named_with_the_nearest_choice(tmp_path: Path) -> None
         (MINIMAL + "[plan]\nfold = 5\n", "0 to 4"),
         (MINIMAL + "[plan]\nmask_ratio = 1.0\n", "between 0 and 1"),
         (MINIMAL + '[plan]\ndevice = "tpu"\n', "auto, cpu, cuda"),
+        (MINIMAL + 'srgb = "yes"\n', "true or false"),
         ("stage = \n", "not valid TOML"),
     ],
 )
@@ -51,6 +52,13 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(
 ) -> None:
     with pytest.raises(RunError, match=says):
         RunConfig.read(write(tmp_path, text))
+
+
+def test_colours_are_converted_only_where_the_run_says_so(tmp_path: Path) -> None:
+    assert RunConfig.read(write(tmp_path, MINIMAL)).srgb is False
+    asked = RunConfig.read(write(tmp_path, MINIMAL + "srgb = true\n"))
+    assert asked.srgb is True
+    assert RunConfig.read(asked.write(tmp_path / "again.toml")) == asked
 
 
 def test_the_models_that_can_be_trained_are_those_of_the_registry() -> None:

@@ -1,0 +1,87 @@
+"""Slides of a cohort with a scanner's colour profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import ImageCms
+
+from napari_gimp.patches.encoders import Encoder, load_encoder
+from napari_gimp.patches.store import FeatureStore
+from napari_gimp.training.cohort import Patient
+from napari_gimp.training.features import (
+    SlideFeatures,
+    extract_cohort,
+    read_thumbnails,
+)
+
+
+def lab_profile() -> bytes:
+    """A profile of RGB that is not sRGB: red and blue change place.
+
+    ImageCms makes only sRGB, so two of its tags are renamed.
+    """
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned = {b"rXYZ": b"\0\0\0\1", b"bXYZ": b"rXYZ", b"\0\0\0\1": b"bXYZ"}
+    table = made[128 : 128 + 4 + 12 * int.from_bytes(made[128:132], "big")]
+    for name, other in turned.items():
+        table = table.replace(name, other)
+    return made[:128] + table + made[128 + len(table) :]
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """Purple tissue on glass, 0.5 um/px, with a profile in the file."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((768, 768, 3), 244, np.uint8)
+    tissue = rng.normal((170, 100, 170), 25, (640, 640, 3))
+    pixels[64:704, 64:704] = tissue.clip(0, 255)
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        tile=(256, 256),
+        resolution=(20000, 20000),
+        resolutionunit="CENTIMETER",
+        iccprofile=lab_profile(),
+    )
+    return Patient("P1", path, None, "benign", "here")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return load_encoder()
+
+
+def extracted(
+    patient: Patient, encoder: Encoder, store: FeatureStore, *, srgb: bool
+) -> SlideFeatures:
+    ((_, found),) = extract_cohort(
+        [patient], encoder, store=store, device="cpu", srgb=srgb
+    )
+    return found
+
+
+def test_converted_colours_are_other_features_of_the_same_slide(
+    patient: Patient, encoder: Encoder, tmp_path: Path
+) -> None:
+    store = FeatureStore(tmp_path / "features")
+    plain = extracted(patient, encoder, store, srgb=False)
+    converted = extracted(patient, encoder, store, srgb=True)
+
+    assert np.abs(plain.features - converted.features).max() > 0.1
+    assert len(list(store.root.glob("*.zarr"))) == 2, "kept under two keys"
+    assert plain.fingerprint == converted.fingerprint, "known again as one slide"
+
+
+def test_thumbnails_are_converted_as_the_features_are(
+    patient: Patient,
+) -> None:
+    centre = np.full((1, 2), 192.0, np.float32)
+    plain = read_thumbnails(patient, centre, 128.0)
+    converted = read_thumbnails(patient, centre, 128.0, srgb=True)
+    assert np.abs(plain.astype(int) - converted).max() > 5
