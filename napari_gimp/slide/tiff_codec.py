@@ -1,0 +1,128 @@
+"""How one stored segment of a TIFF, a tile or a strip, is decoded.
+
+Codecs of pictures are called directly with an array of the stated size to decode
+into: that is faster than through tifffile, and a damaged header that states another
+size is refused before any memory is taken. All else goes through tifffile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from napari_gimp.slide.source import Pixels
+from napari_gimp.slide.tiff_colour import APERIO_J2K_YCBCR, JPEG, ycbcr_to_rgb
+
+Decoder = Callable[[bytes, int], Pixels]
+"""From the bytes of a segment and its index to its samples (h, w, S)."""
+JPEG_2000 = (APERIO_J2K_YCBCR, 33004, 33005, 34712)
+WEBP = 50001
+JPEG_XL = (50002, 52546)
+PNG = 34933
+
+
+def decoder(page: Any) -> Decoder:
+    """Return the function that decodes the segments of a page.
+
+    A tile may come back whole or cut off at the edge of the image.
+
+    Parameters
+    ----------
+    page
+        A tifffile page that holds 8 to 64 bits per sample, or 1 to 7.
+    """
+    codec = _picture_codec(page)
+    if codec is None:
+        return partial(_decode_by_tifffile, page.decode, page.jpegtables)
+    if page.compression == APERIO_J2K_YCBCR:
+        return _then_rgb(_into_array(page, codec))
+    return _into_array(page, codec)
+
+
+def segment_shape(page: Any, index: int) -> tuple[int, int]:
+    """Return height and width of a stored segment, px."""
+    if page.is_tiled:
+        return page.tilelength, page.tilewidth
+    strips = -(-page.imagelength // page.rowsperstrip)
+    left = page.imagelength - index % strips * page.rowsperstrip
+    return min(page.rowsperstrip, left), page.imagewidth
+
+
+def empty_off_line(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Pixels:
+    """Return an uninitialised array whose address is 16 more than a multiple of 32.
+
+    libjpeg-turbo passes by the processor's cache when it writes to addresses that
+    are multiples of 32: decoding takes a third longer then, and so does reading.
+    """
+    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.empty(count + 32, np.uint8)
+    start = (16 - memory.__array_interface__["data"][0]) % 32
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
+def _into_array(page: Any, codec: Callable[..., Any]) -> Decoder:
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    dtype = page.dtype.newbyteorder("=")
+
+    def decode(stored: bytes, index: int) -> Pixels:
+        height, width = segment_shape(page, index)
+        pixels = empty_off_line((height, width, samples), dtype)
+        codec(stored, out=pixels)
+        return pixels
+
+    def decode_tile(stored: bytes, index: int) -> Pixels:
+        pixels = empty_off_line(whole, dtype)
+        codec(stored, out=pixels)
+        return pixels
+
+    whole = (*segment_shape(page, 0), samples)
+    return decode_tile if page.is_tiled else decode
+
+
+def _then_rgb(decode: Decoder) -> Decoder:
+    def decode_ycbcr(stored: bytes, index: int) -> Pixels:
+        return ycbcr_to_rgb(decode(stored, index))
+
+    return decode_ycbcr
+
+
+def _picture_codec(page: Any) -> Callable[..., Any] | None:
+    """Return imagecodecs' function that takes bytes and `out`, if there is one."""
+    import imagecodecs
+
+    if page.compression == JPEG and page.bitspersample in (8, 12):
+        return _jpeg_codec(page)
+    if page.compression in JPEG_2000:
+        return partial(imagecodecs.jpeg2k_decode)
+    if page.compression == WEBP:
+        return partial(imagecodecs.webp_decode, hasalpha=page.samplesperpixel == 4)
+    if page.compression in JPEG_XL:
+        return partial(imagecodecs.jpegxl_decode)
+    return partial(imagecodecs.png_decode) if page.compression == PNG else None
+
+
+def _jpeg_codec(page: Any) -> Callable[..., Any]:
+    import imagecodecs
+    from tifffile.tifffile import jpeg_decode_colorspace
+
+    stored, wanted = jpeg_decode_colorspace(
+        page.photometric, page.planarconfig, page.extrasamples, page.is_jfif
+    )
+    return partial(
+        imagecodecs.jpeg8_decode,
+        tables=page.jpegtables,
+        colorspace=stored,
+        outcolorspace=wanted,
+    )
+
+
+def _decode_by_tifffile(
+    decode: Callable[..., Any], tables: bytes | None, stored: bytes, index: int
+) -> Pixels:
+    pixels: Pixels = decode(stored, index, jpegtables=tables)[0][0]
+    if pixels.dtype.isnative:
+        return pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="))
