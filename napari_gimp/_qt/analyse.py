@@ -71,6 +71,8 @@ class AnalyseDock(Dock):
             choice.changed.connect(self._start_if_ready)
         self.run.clicked.connect(self.start)
         self.cancel.clicked.connect(self._cancel)
+        self.hear(self._scene.run_asked, self._run_by_key)
+        self.hear(self._scene.cancel_asked, self._show_cancelling)
         self.destroyed.connect(self.session.cancel)  # nobody could stop it any more
 
     def prepare(self, genes: Path | None, sample: str | None, *, start: bool) -> None:
@@ -153,8 +155,16 @@ class AnalyseDock(Dock):
         error = self.session.error
         self.notice.say("" if error is None else error_text(error), "error")
 
+    def _run_by_key(self) -> None:
+        if obstacle := self.obstacle():
+            self.notice.say(obstacle, "warning")
+        self.start()
+
     def _cancel(self) -> None:
         self.session.cancel()
+        self._show_cancelling()
+
+    def _show_cancelling(self) -> None:
         allow(self.cancel, tip="", obstacle="Cancelling; the current step ends first.")
         self.stage.setText("Cancelling…")
 

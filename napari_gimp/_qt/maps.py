@@ -61,6 +61,7 @@ class MapsDock(Dock):
         events = self.session.events
         self.hear(events.maps, self._fill_maps)
         self.hear(events.shown, self._fill_choice)
+        self.hear(events.display, self._show_opacity)
         self.map.activated.connect(self._choose_map)
         self.colours.textActivated.connect(self._choose_colours)
         self.scale.textActivated.connect(self._choose_scale)
@@ -81,18 +82,24 @@ class MapsDock(Dock):
             allow(field, tip=tip, obstacle="" if shown else NO_MAP)
         self.hint.say("" if shown else NO_MAP)
         self.caption.setText(shown.caption if shown else "")
-        self.opacity.setValue(round(self.session.display.opacity * 100))
+        self._show_opacity()
         if shown is not None:
             self.map.setCurrentIndex(self.map.findData(shown.name))
             self._fill_colours()
             self._fill_range()
+
+    def _show_opacity(self) -> None:
+        self.opacity.setValue(round(self.session.display.opacity * 100))
 
     def _tips(self) -> tuple[tuple[Any, str], ...]:
         return (
             (self.map, "Which map lies on the slide"),
             (self.scale, "Percentile: rank among this slide's patches, 0 to 100"),
             (self.colours, "All of them can be told apart with colour blindness"),
-            (self.opacity, "How much of the tissue the map covers. H hides the map"),
+            (
+                self.opacity,
+                "How much of the tissue the map covers. H hides it, , and . change it",
+            ),
             (self.threshold, "Patches outside this range are transparent"),
         )
 

@@ -72,8 +72,21 @@ class Dock(QWidget):
         thread: Literal["main"] | None = None,
     ) -> None:
         """Connect a slot for as long as this dock's widgets exist."""
+        if thread is not None:
+            slot = self._while_here(slot)
         signal.connect(slot, thread=thread)
         self.destroyed.connect(lambda: signal.disconnect(slot, missing_ok=True))
+
+    def _while_here(self, slot: Callable[..., object]) -> Callable[..., None]:
+        """Return a slot that may be called late: what is queued comes after all."""
+        here = [True]
+        self.destroyed.connect(here.clear)
+
+        def deliver(*args: object) -> None:
+            if here:
+                slot(*args)
+
+        return deliver
 
     def fill(self) -> None:
         """Push everything up; call it last."""

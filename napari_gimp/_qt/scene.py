@@ -1,15 +1,23 @@
-"""A viewer with its session: slides, maps, the click on a patch, the key H."""
+"""A viewer with its session: slides, maps, the click on a patch, what keys do."""
 
 from __future__ import annotations
 
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from psygnal import Signal
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QWidget
+
+from napari_gimp._qt.key_list import KeyList
+from napari_gimp._qt.keys import LIST_KEY, register_keys
 from napari_gimp._qt.map_layers import MapLayers
+from napari_gimp._qt.navigation import Navigation
 from napari_gimp._qt.queue import start_queue
 from napari_gimp._qt.slide_layers import (
     SlideLayers,
@@ -28,6 +36,9 @@ from napari_gimp.session import Session
 TAP_S = 0.3
 """A key pressed shorter than this toggles; held longer, it acts while held."""
 
+NO_MAP = "There is no map yet. Run an analysis in the Analyse dock."
+NO_DOCK = "Open the Analyse dock to run: Plugins > GIMP > 2 Analyse."
+
 SLOW_LIBRARIES = ("scipy.stats", "matplotlib.font_manager", "napari_gimp.plots")
 
 _SCENES: weakref.WeakValueDictionary[int, Scene] = weakref.WeakValueDictionary()
@@ -42,6 +53,11 @@ class Scene:
         napari's viewer itself, not a proxy.
     """
 
+    run_asked = Signal()
+    """A key asked for an analysis of what is chosen."""
+    cancel_asked = Signal()
+    """A key asked the running analysis to end."""
+
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
         self.session = Session()
@@ -51,7 +67,9 @@ class Scene:
         self._follow_slides()
         self.session.events.patch.connect(self._tell_patch)
         viewer.mouse_drag_callbacks.append(self._clicked)
-        viewer.bind_key("H", self._look_under, overwrite=True)
+        canvas = canvas_of(viewer)
+        self.navigation = None if canvas is None else Navigation(self, canvas)
+        self._bind_keys()
         read_job(import_slow_libraries).start()
 
     def choose_slide(self, layer: Any) -> None:
@@ -131,7 +149,7 @@ class Scene:
         if patch is not None and shown is not None:
             self.viewer.status = patch_line(patch, shown.title, shown.unit)
 
-    def _look_under(self, viewer: Any) -> Iterator[None]:
+    def look_under(self) -> Iterator[None]:
         """Hold: look under the map. Tap: hide it, or show it again."""
         layer = self.maps.layer(self.session.shown or "")
         if layer is None:
@@ -142,6 +160,52 @@ class Scene:
         if time.monotonic() - pressed_s > TAP_S:
             layer.visible = before
 
+    def change_opacity(self, step: float) -> None:
+        """Make the map more (or with a negative step less) opaque."""
+        if self.session.shown is None:
+            self.viewer.status = NO_MAP
+            return
+        display = self.session.display
+        opacity = round(min(max(display.opacity + step, 0.0), 1.0), 2)
+        self.session.display = replace(display, opacity=opacity)
+        self.viewer.status = f"Map opacity: {opacity:.0%}"
+
+    def ask_to_run(self) -> None:
+        """Start the analysis that is prepared in the Analyse dock."""
+        if len(self.run_asked):
+            self.run_asked.emit()
+        else:
+            self.viewer.status = NO_DOCK
+
+    def cancel(self) -> None:
+        """Cancel the running analysis."""
+        if self.session.job is not None:
+            self.session.cancel()
+            self.cancel_asked.emit()
+
+    def show_keys(self) -> None:
+        """Open the list of keys."""
+        if self._window is not None:
+            KeyList(self._window).show()
+
+    @property
+    def _window(self) -> QWidget | None:
+        return None if self.navigation is None else self.navigation.overview.window()
+
+    def _bind_keys(self) -> None:
+        register_keys(known_scene)
+        if self._window is not None:
+            listen = QShortcut(QKeySequence(LIST_KEY), self._window)
+            listen.activated.connect(self.show_keys)
+
+
+def canvas_of(viewer: Any) -> QWidget | None:
+    """Return napari's canvas widget; None for a viewer model without a window."""
+    window = getattr(viewer, "window", None)
+    qt_viewer = getattr(window, "_qt_viewer", None)  # there is no public way
+    canvas: QWidget | None = None if qt_viewer is None else qt_viewer.canvas.native
+    return canvas
+
 
 def import_slow_libraries() -> None:
     """Import what drawing needs, so that the main thread need not wait for it."""
@@ -149,10 +213,15 @@ def import_slow_libraries() -> None:
         import_module(name)
 
 
+def known_scene(viewer: Any) -> Scene | None:
+    """Return the scene of a viewer (or of a proxy of one) if there is one."""
+    return _SCENES.get(id(getattr(viewer, "__wrapped__", viewer)))
+
+
 def scene_of(viewer: Any) -> Scene:
     """Return the scene of a viewer (or of a proxy of one), made on first use."""
     viewer = getattr(viewer, "__wrapped__", viewer)
-    scene = _SCENES.get(id(viewer))
+    scene = known_scene(viewer)
     if scene is None:
         start_queue()
         scene = _SCENES[id(viewer)] = Scene(viewer)

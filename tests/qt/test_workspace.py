@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from napari.utils.key_bindings import coerce_keybinding
 
 from napari_gimp._qt.queue import INTERVAL_MS, start_queue
 from napari_gimp._qt.scene import scene_of
@@ -98,11 +97,11 @@ def test_h_hides_the_map_until_the_next_tap_or_while_it_is_held(
     now = [100.0]
     monkeypatch.setattr("napari_gimp._qt.scene.time.monotonic", lambda: now[0])
 
-    press = viewer.keymap[coerce_keybinding("H")](viewer)
-    next(press)
+    keys = viewer.window._qt_viewer._key_map_handler
+    keys.press_key("H")
     assert not layer.visible
     now[0] += 2.0 if held else 0.1
-    next(press, None)
+    keys.release_key("H")
 
     assert layer.visible is held
 

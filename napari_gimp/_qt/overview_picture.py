@@ -1,0 +1,90 @@
+"""The small picture of a whole slide, made off the main thread. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from napari_gimp.slide.view import SlideView
+
+LONGEST_PX = 220
+"""Longer side of the picture on screen, px."""
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """How one channel is shown.
+
+    Parameters
+    ----------
+    channel
+        Its number.
+    color
+        Red, green, blue (0 to 1) of its brightest value.
+    low, high
+        Values shown black and brightest.
+    """
+
+    channel: int
+    color: RGB
+    low: float
+    high: float
+
+
+def picture_of(
+    view: SlideView, tones: Sequence[Tone] = (), ratio: float = 1.0
+) -> NDArray[np.uint8]:
+    """Return the slide as RGB (h, w, 3), at most `LONGEST_PX` times `ratio` long.
+
+    Waits for the coarsest level to be decoded: not for the main thread.
+
+    Parameters
+    ----------
+    view
+        The slide.
+    tones
+        How its channels are shown; () for a colour slide.
+    ratio
+        Physical pixels per screen px.
+    """
+    from skimage.transform import resize
+
+    pixels = coarsest(view)
+    picture = colours(pixels, tones) if tones else eight_bit(pixels)
+    shrink = min(1.0, LONGEST_PX * ratio / max(picture.shape[:2]))
+    shape = [max(1, round(side * shrink)) for side in picture.shape[:2]]
+    small = resize(picture, shape, anti_aliasing=True, preserve_range=True)
+    return np.asarray(np.round(small), dtype=np.uint8)
+
+
+def coarsest(view: SlideView) -> NDArray[Any]:
+    """Return true pixels (h, w, C) of the coarsest level, without its padding."""
+    level, plan = view.levels[-1], view.plan[-1]
+    pixels = np.asarray(level)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, np.newaxis]
+    return pixels[: plan.inner[0], : plan.inner[1]]
+
+
+def eight_bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return colour pixels (h, w, 3) of 8 or 16 bits as 8 bits."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return (pixels >> 8).astype(np.uint8)
+
+
+def colours(pixels: NDArray[Any], tones: Sequence[Tone]) -> NDArray[np.uint8]:
+    """Return channels (h, w, C) laid over each other in their colours (h, w, 3)."""
+    total = np.zeros((*pixels.shape[:2], 3))
+    for tone in tones:
+        span = max(tone.high - tone.low, 1e-9)
+        values = pixels[:, :, tone.channel].astype(np.float64)
+        bright = np.clip((values - tone.low) / span, 0, 1)
+        total += bright[:, :, np.newaxis] * np.asarray(tone.color)
+    return np.asarray(np.round(255 * np.clip(total, 0, 1)), dtype=np.uint8)
