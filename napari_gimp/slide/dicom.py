@@ -48,9 +48,12 @@ class Plane:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, or a folder holds a DICOM file."""
-    if path.is_dir():
+    if not path.is_dir():
+        return has_magic(path)
+    try:
         return next(dicom_files(path), None) is not None
-    return has_magic(path)
+    except OSError:
+        return False
 
 
 class DicomSource(TiledSource):
@@ -80,8 +83,10 @@ class DicomSource(TiledSource):
             )
         self._images = open_images(volumes)
         try:
-            self._planes = _levels(_one_pyramid(self._images))
+            shown = _one_pyramid(self._images)
+            self._planes = _levels(shown)
             super().__init__(_facts(path, members, self._planes, volumes))
+            self.properties = {**self.properties, **_choice(shown, self._planes[0][0])}
         except BaseException:
             self._close_images()
             raise
@@ -99,13 +104,13 @@ class DicomSource(TiledSource):
             planes = [plane.decode(row, col) for plane in self._planes[level]]
         except TileError as error:
             raise self._damaged(level, row, col, error) from error
-        empty = np.full((height, width, self.channels), self.fill, self.dtype)
         if len(planes) == 1 and planes[0] is not None:
             return planes[0][:height, :width]
+        tile = np.full((height, width, self.channels), self.fill, self.dtype)
         for channel, plane in enumerate(planes):
             if plane is not None:
-                empty[:, :, channel] = plane[:height, :width, 0]
-        return empty
+                tile[:, :, channel] = plane[:height, :width, 0]
+        return tile
 
     def read_associated(self, name: str) -> Pixels:
         """Return the label, macro or thumbnail image (height, width, channels).
@@ -162,13 +167,11 @@ def _one_pyramid(images: list[DicomImage]) -> list[DicomImage]:
 def _belongs(base: DicomImage, image: DicomImage) -> bool:
     if (image.samples, image.dtype) != (base.samples, base.dtype):
         return False
-    if image.dataset.ext_depth_of_field != base.dataset.ext_depth_of_field:
+    if image.extended_focus != base.extended_focus:
         return False
-    place = base.dataset.image_coordinate_system
-    if place is None:
+    if base.place is None or image.place is None:
         return True
-    other = image.dataset.image_coordinate_system
-    return bool(place.origin_and_rotation_match(other, ORIGIN_APART_MM))
+    return bool(base.place.origin_and_rotation_match(image.place, ORIGIN_APART_MM))
 
 
 def _levels(images: list[DicomImage]) -> list[list[Plane]]:
@@ -177,14 +180,21 @@ def _levels(images: list[DicomImage]) -> list[list[Plane]]:
     for image in sorted(images, key=lambda i: i.shape, reverse=True):
         sizes.setdefault(image.shape, []).append(image)
     finest = next(iter(sizes.values()))
-    focal = sorted({z for image in finest for z in image.focal_planes})
+    focal, paths = _focal_planes(finest), _optical_paths(finest)
     middle = focal[len(focal) // 2]
-    paths = list(dict.fromkeys(p for image in finest for p in image.optical_paths))
-    paths = paths[:1] if finest[0].samples > 1 else paths
-    levels = [
-        [_plane(group, path, middle) for path in paths] for group in sizes.values()
-    ]
+    levels = [[_plane(group, p, middle) for p in paths] for group in sizes.values()]
     return [[p for p in level if p] for level in levels if all(level)]
+
+
+def _focal_planes(images: list[DicomImage]) -> list[float]:
+    """Return the heights of all focal planes, um, from the lowest."""
+    return sorted({z for image in images for z in image.focal_planes})
+
+
+def _optical_paths(images: list[DicomImage]) -> list[str]:
+    """Return the paths to show: all of grey images, the first of colour ones."""
+    paths = list(dict.fromkeys(p for image in images for p in image.optical_paths))
+    return paths[:1] if images[0].samples > 1 else paths
 
 
 def _plane(images: list[DicomImage], path: str, z: float) -> Plane | None:
@@ -203,8 +213,7 @@ def _facts(
 ) -> SlideFacts:
     firsts = [level[0].image for level in planes]
     shapes = [image.shape for image in firsts]
-    header = _header_of(members, firsts[0])
-    optics = _optics(header)
+    optics = [_optics(members, plane) for plane in planes[0]]
     return SlideFacts(
         path=path,
         reader="wsidicom",
@@ -215,20 +224,55 @@ def _facts(
         fingerprint=_fingerprint(volumes),
         channels=len(planes[0]) * firsts[0].samples,
         dtype=firsts[0].dtype,
-        properties=_properties(header, optics, firsts[0]),
+        properties=_properties(_member(members, firsts[0]), optics[0], planes[0][0]),
         associated=_associated(members),
         rgb=firsts[0].samples == 3,
-        icc=_icc(optics),
+        channel_names=_channel_names(optics) if firsts[0].samples == 1 else (),
+        channel_colors=_channel_colors(optics) if firsts[0].samples == 1 else (),
+        icc=_icc(optics[0]),
     )
 
 
-def _header_of(members: list[Member], image: DicomImage) -> Any:
-    return next(m.header for m in members if m.path.name == image.name)
+def _member(members: list[Member], image: DicomImage) -> Member:
+    return next(member for member in members if member.path.name == image.name)
 
 
-def _optics(header: Any) -> Any:
-    sequence = header.get("OpticalPathSequence")
-    return sequence[0] if sequence else {}
+def _optics(members: list[Member], plane: Plane) -> Any:
+    """Return what the file says of the optical path of a plane, {} if nothing."""
+    return _member(members, plane.image).optics.get(plane.path, {})
+
+
+def _channel_names(optics: list[Any]) -> tuple[str, ...]:
+    names = tuple(map(_channel_name, optics))
+    return names if any(names) else ()
+
+
+def _channel_name(optics: Any) -> str:
+    """Return the path's description, else its wavelength, else ""."""
+    name = str(optics.get("OpticalPathDescription") or "")
+    wavelength = optics.get("IlluminationWaveLength")
+    return name or (f"{float(wavelength):g} nm" if wavelength else "")
+
+
+def _channel_colors(optics: list[Any]) -> tuple[str, ...]:
+    colors = tuple(map(_channel_color, optics))
+    return colors if all(colors) else ()
+
+
+def _channel_color(optics: Any) -> str:
+    """Return the colour of the brightest value, "" where the file gives none.
+
+    The last word of each palette is that value, segmented or not.
+    """
+    tables = optics.get("PaletteColorLookupTableSequence") or [{}]
+    color = "#"
+    for name in ("Red", "Green", "Blue"):
+        stem = f"{name}PaletteColorLookupTableData"
+        words = tables[0].get(stem) or tables[0].get(f"Segmented{stem}")
+        if not words:
+            return ""
+        color += f"{int.from_bytes(bytes(words)[-2:], 'little') >> 8:02x}"
+    return color
 
 
 def _icc(optics: Any) -> bytes | None:
@@ -243,15 +287,28 @@ def _resolution(image: DicomImage) -> Resolution:
     return from_file((y * 1000, x * 1000), "DICOM PixelSpacing")
 
 
-def _properties(header: Any, optics: Any, image: DicomImage) -> dict[str, str]:
+def _properties(member: Member, optics: Any, plane: Plane) -> dict[str, str]:
     stated = {
-        "vendor": header.get("Manufacturer"),
-        "scanner": header.get("ManufacturerModelName"),
-        "objective": optics.get("ObjectiveLensPower"),
-        "compression": image.syntax,
-        "photometric": header.get("PhotometricInterpretation"),
+        "vendor": member.header.get("Manufacturer"),
+        "scanner": member.header.get("ManufacturerModelName"),
+        "objective": _number(optics.get("ObjectiveLensPower")),
+        "compression": plane.image.syntax,
+        "photometric": member.header.get("PhotometricInterpretation"),
     }
     return {key: str(value) for key, value in stated.items() if value}
+
+
+def _choice(images: list[DicomImage], shown: Plane) -> dict[str, str]:
+    """Return which focal plane is shown, {} where there is no choice."""
+    focal = _focal_planes([i for i in images if i.shape == shown.image.shape])
+    if len(focal) == 1:
+        return {}
+    place = focal.index(shown.z) + 1
+    return {"focal plane": f"{place} of {len(focal)}, at {shown.z:g} um"}
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{float(value):g}"
 
 
 def _associated(members: list[Member]) -> tuple[str, ...]:

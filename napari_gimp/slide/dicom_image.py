@@ -6,8 +6,6 @@ its stream needs and past its caches, so several threads decode at once.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,11 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError, TileError
-from napari_gimp.slide.dicom_series import damaged_header
+from napari_gimp.slide.dicom_series import damaged_header, read_member
 from napari_gimp.slide.source import Pixels
+from napari_gimp.slide.tiff_bytes import FileBytes
+from napari_gimp.slide.tiff_colour import ycbcr_to_rgb
 
 MOST_TILES = 1 << 24
 """Tiles of one plane; the largest slides have less than a million."""
+LENGTH_BYTES, TAG_BYTES = 4, 4
+"""Before a fragment stand its tag and its length."""
+JPEG_DCT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+"""The compressions whose codec itself turns YCbCr into RGB."""
 Decoder = Callable[[bytes], Pixels]
 
 
@@ -30,43 +34,35 @@ Decoder = Callable[[bytes], Pixels]
 class Frames:
     """Where the frames of one file lie, from frame number `first` on."""
 
-    file: FrameFile
+    file: FileBytes
+    name: str
     first: int
     places: NDArray[np.int64]
     """Offset and length of each frame (n, 2), bytes."""
+    encapsulated: bool
 
-
-class FrameFile:
-    """Positioned reads from one file, safe from several threads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("rb", buffering=0)
-        self._lock = threading.Lock()
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Return bytes; fewer where the file ends before.
+    def read(self, number: int) -> bytes:
+        """Return the bytes of a frame, its fragments joined.
 
         Raises
         ------
+        TileError
+            If the file ends within it.
         SlideError
             If the file can no longer be read.
         """
+        offset, count = self.places[number - self.first].tolist()
+        before = LENGTH_BYTES if self.encapsulated else 0
+        if offset + count > self.file.size:
+            raise TileError(f"the file ends within frame {number}")
         try:
-            if hasattr(os, "pread"):
-                return os.pread(self._file.fileno(), count, offset)
-            with self._lock:  # Windows
-                self._file.seek(offset)
-                return self._file.read(count)
+            stored = self.file.read(offset - before, count + before)
         except (OSError, ValueError) as error:  # ValueError: closed meanwhile
             raise SlideError(
-                f"{self.path.name} can no longer be read ({error}): check that its "
-                "drive is connected, then open the slide again."
+                f"{self.name} can no longer be read ({error}): check that its drive "
+                "is connected, then open the slide again."
             ) from error
-
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
+        return _joined(stored) if self.encapsulated else stored
 
 
 class DicomImage:
@@ -92,13 +88,14 @@ class DicomImage:
         image = WsiDicomFileImageData(
             list(readers), DecodedFrameCache(0), EncodedFrameCache(0)
         )
-        self.dataset = readers[0].dataset
         self.name = Path(str(readers[0].filepath)).name
         self.syntax = str(readers[0].transfer_syntax.name)
         self.shape = image.image_size.height, image.image_size.width
         self.tile = image.tile_size.height, image.tile_size.width
         self.samples = int(image.samples_per_pixel)
         self.dtype = np.dtype(image.dtype)
+        self.place = image.image_coordinate_system
+        self.extended_focus = bool(readers[0].dataset.ext_depth_of_field)
         self._check(readers)
         self._tiles = image.tiles
         self.focal_planes = tuple(float(z) for z in image.focal_planes)
@@ -142,25 +139,24 @@ class DicomImage:
     def _stored(self, number: int) -> bytes:
         for part in self._frames:
             if part.first <= number < part.first + len(part.places):
-                offset, count = part.places[number - part.first].tolist()
-                stored = part.file.read(offset, count)
-                if len(stored) < count:
-                    raise TileError(f"the file ends within frame {number}")
-                return stored
+                return part.read(number)
         raise TileError(f"frame {number} is in none of its files")
 
     def _check(self, readers: Sequence[Any]) -> None:
         rows, cols = (-(-a // b) for a, b in zip(self.shape, self.tile, strict=True))
         if rows * cols > MOST_TILES:
             raise SlideError(
-                f"{self.name} states {rows} x {cols} tiles, which no slide has: it is "
-                "damaged; copy the file again from its source."
+                f"{self.name} states {rows:,} x {cols:,} tiles, which no slide has: it "
+                "is damaged; copy the file again from its source."
             )
-        if any(
-            reader.dataset.tile_size != readers[0].dataset.tile_size
-            for reader in readers
-        ):
-            raise SlideError(f"{self.name} is in parts whose tiles differ in size.")
+        bits = readers[0].dataset.bits
+        if not readers[0].transfer_syntax.is_encapsulated and bits not in (8, 16):
+            raise SlideError(
+                f"{self.name} holds {bits} bits per sample uncompressed; 8 and 16 are "
+                "read: compress it (JPEG 2000) with a DICOM toolkit."
+            )
+        for reader in readers:
+            _check_grid(reader, self.name)
 
 
 def open_images(paths: Sequence[Path]) -> list[DicomImage]:
@@ -191,16 +187,18 @@ def _reader(path: Path, files: ExitStack) -> Any:
     try:
         return WsiDicomReader(stream)
     except WsiDicomNotSupportedError as error:
-        raise SlideError(_unsupported(path, stream)) from error
+        raise SlideError(_unsupported(path, stream.transfer_syntax)) from error
     except Exception as error:  # each kind of damage raises another
         raise damaged_header(path) from error
 
 
-def _unsupported(path: Path, stream: Any) -> str:
-    syntax = stream.transfer_syntax.name
+def _unsupported(path: Path, syntax: Any) -> str:
+    header = read_member(path).header
     return (
-        f"{path.name} ({syntax}) has pixels of a kind that is not read: 8 bits of "
-        "colour, or 8 or 16 bits of grey, are; convert it with a DICOM toolkit."
+        f"{path.name} has pixels of a kind that is not read ({syntax.name}, "
+        f"{header.get('PhotometricInterpretation')}, {header.get('SamplesPerPixel')} "
+        f"samples of {header.get('BitsStored')} bits): RGB or YBR of 8 bits and "
+        "MONOCHROME2 of 8 or 16 are; convert it with a DICOM toolkit."
     )
 
 
@@ -222,9 +220,37 @@ def _image(readers: Sequence[Any], kept: ExitStack) -> DicomImage:
 
 def _frames(reader: Any, kept: ExitStack) -> Frames:
     places = np.array(list(reader.frame_index), np.int64).reshape(-1, 2)
-    file = FrameFile(Path(str(reader.filepath)))
+    path = Path(str(reader.filepath))
+    file = FileBytes(path)
     kept.callback(file.close)
-    return Frames(file, reader.frame_offset, places)
+    encapsulated = bool(reader.transfer_syntax.is_encapsulated)
+    return Frames(file, path.name, reader.frame_offset, places, encapsulated)
+
+
+def _joined(stored: bytes) -> bytes:
+    """Return a frame of its fragments, the first without its tag."""
+    parts, at = [], 0
+    while at + LENGTH_BYTES <= len(stored):
+        count = int.from_bytes(stored[at : at + LENGTH_BYTES], "little")
+        at += LENGTH_BYTES
+        parts.append(stored[at : at + count])
+        at += count + TAG_BYTES
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_grid(reader: Any, name: str) -> None:
+    """Raise SlideError where tiles do not lie edge to edge on one grid."""
+    size = reader.dataset.tile_size
+    if str(reader.dataset.tile_type.name) != "SPARSE":
+        return
+    places = reader.dataset.frame_positions
+    off = (places.rows - 1) % size.height + (places.columns - 1) % size.width
+    if off.any():
+        raise SlideError(
+            f"{name} has {np.count_nonzero(off)} tiles beside the grid of "
+            f"{size.height} x {size.width} px, or overlapping ones, which are not "
+            "read: tile it anew with a DICOM toolkit."
+        )
 
 
 def _spacing(image: Any) -> tuple[float, float] | None:
@@ -238,9 +264,16 @@ def _decoder(reader: Any, image: Any, tile: tuple[int, int]) -> Decoder:
     wsidicom's own decoder is used but for uncompressed frames, for which it has one
     that may not be called from two threads at once.
     """
-    if reader.transfer_syntax.is_encapsulated:
-        decode: Decoder = image.decoder.decode
-        return decode
+    decode: Decoder = image.decoder.decode
+    if not reader.transfer_syntax.is_encapsulated:
+        decode = _native_decoder(reader, image, tile)
+    converts = str(reader.transfer_syntax) in JPEG_DCT
+    if image.photometric_interpretation == "YBR_FULL" and not converts:
+        return lambda stored: ycbcr_to_rgb(decode(stored))
+    return decode
+
+
+def _native_decoder(reader: Any, image: Any, tile: tuple[int, int]) -> Decoder:
     order = "<" if reader.transfer_syntax.is_little_endian else ">"
     dtype, samples = image.dtype.newbyteorder(order), image.samples_per_pixel
 

@@ -21,6 +21,7 @@ PER_FRAME_GROUPS = 0x52009230
 KEYWORDS = (
     "SOPClassUID", "SeriesInstanceUID", "ImageType", "Manufacturer",
     "ManufacturerModelName", "OpticalPathSequence", "PhotometricInterpretation",
+    "SamplesPerPixel", "BitsStored",
 )  # fmt: skip
 
 
@@ -39,13 +40,19 @@ class Member:
     @property
     def flavour(self) -> str:
         """VOLUME for a level; LABEL, OVERVIEW or THUMBNAIL beside it."""
-        kinds = self.header.get("ImageType", ())
+        kinds = list(self.header.get("ImageType") or ())
         return str(kinds[2]) if len(kinds) > 2 else ""
 
     @property
     def series(self) -> str:
         """The series, which is one scan of one slide."""
         return str(self.header.get("SeriesInstanceUID", ""))
+
+    @property
+    def optics(self) -> dict[str, Any]:
+        """The description of each optical path, by its identifier."""
+        sequence = self.header.get("OpticalPathSequence") or ()
+        return {str(item.get("OpticalPathIdentifier", "0")): item for item in sequence}
 
 
 def has_magic(path: Path) -> bool:
@@ -82,8 +89,8 @@ def _series_of_file(path: Path) -> list[Member]:
             f"{path.name} is a DICOM file but no slide ({_class_name(member)}): give "
             "a VL Whole Slide Microscopy Image, or the folder of its files."
         )
-    beside = (_readable(other) for other in dicom_files(path.parent) if other != path)
-    return [member, *(m for m in beside if m and m.series == member.series)]
+    others = [read_member(p) for p in dicom_files(path.parent) if p != path]
+    return [member, *(m for m in others if m.is_slide and m.series == member.series)]
 
 
 def _series_in_folder(folder: Path) -> list[Member]:
@@ -141,20 +148,12 @@ def damaged_header(path: Path) -> SlideError:
     """
     return SlideError(
         f"{path.name} is a DICOM file whose header cannot be read: it is cut off or "
-        "damaged; copy the file again from its source."
+        "damaged; copy the file again from its source, or move it elsewhere if it "
+        "belongs to no slide."
     )
-
-
-def _readable(path: Path) -> Member | None:
-    """Return a file beside the slide, None where it is damaged."""
-    try:
-        member = read_member(path)
-    except SlideError:
-        return None
-    return member if member.is_slide else None
 
 
 def _class_name(member: Member) -> str:
     from pydicom.uid import UID
 
-    return UID(str(member.header.get("SOPClassUID", ""))).name or "of unknown kind"
+    return UID(str(member.header.get("SOPClassUID", ""))).name or "of no stated kind"
