@@ -1,4 +1,4 @@
-"""Commands about slides alone: info, view, features."""
+"""Commands about slides alone: info, convert, view, features."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Add info, view and features."""
+    """Add info, convert, view and features."""
     info = add_command(commands, "info", info_, "describe a slide")
     info.add_argument("slide", type=Path, help="a file, or a DICOM or OME-Zarr folder")
     add_slide_options(info)
     info.add_argument("--check", action="store_true", help="decode every tile")
     info.add_argument("--json", action="store_true")
+    _add_convert(commands)
     view = add_command(commands, "view", view_, "open a slide in napari")
     view.add_argument("slide", type=Path)
     add_slide_options(view)
@@ -34,6 +35,23 @@ def add_commands(commands: Any) -> None:
     add_slide_options(features)
     features.add_argument("--out", type=Path, required=True, metavar="STORE")
     features.add_argument("--device", default="auto")
+
+
+def _add_convert(commands: Any) -> None:
+    convert = add_command(
+        commands, "convert", convert_, "write a slide as a pyramidal OME-TIFF"
+    )
+    convert.add_argument("slide", type=Path)
+    convert.add_argument("out", type=Path, metavar="OUT.ome.tif")
+    convert.add_argument(
+        "--compression",
+        default="jpeg",
+        help="jpeg (8 bits, with losses; the default), deflate or none",
+    )
+    convert.add_argument("--quality", type=int, default=90, help="of JPEG, 1 to 100")
+    convert.add_argument("--tile", type=int, default=512, help="side of a tile, px")
+    convert.add_argument("--overwrite", action="store_true", help="replace OUT")
+    add_slide_options(convert)
 
 
 def info_(arguments: argparse.Namespace) -> None:
@@ -86,6 +104,26 @@ def _print_rows(rows: dict[str, str]) -> None:
         print("\n".join([f"{name:>12}  {first}", *(f"{'':14}{line}" for line in rest)]))
 
 
+def convert_(arguments: argparse.Namespace) -> None:
+    """Write a slide as a pyramidal OME-TIFF, whole or not at all.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read, or the file not be written.
+    """
+    from napari_gimp.slide.convert import conversion
+
+    silence_damage_log()
+    names = ("compression", "quality", "tile", "overwrite")
+    chosen = {name: getattr(arguments, name) for name in names}
+    with closing(_opened(arguments.slide, arguments)) as source:
+        with closing(conversion(source, arguments.out, **chosen)) as steps:
+            watch(steps, f"tiles of {source.path.name}")
+        _warn_of_damage(source)
+    print(arguments.out)
+
+
 def view_(arguments: argparse.Namespace) -> None:
     """Open a slide in napari, with the docks."""
     from napari_gimp.desktop import check_display, open_desktop
@@ -105,8 +143,7 @@ def features_(arguments: argparse.Namespace) -> None:
     for path in arguments.slides:
         with closing(_opened(path, arguments)) as source:
             print(_features(source, encoder, device, arguments.out))
-            if source.damage:
-                print(f"warning: {source.damage.report}", file=sys.stderr)
+            _warn_of_damage(source)
 
 
 def _features(source: SlideSource, encoder: Encoder, device: str, out: Path) -> str:
@@ -126,3 +163,8 @@ def _opened(path: Path, arguments: argparse.Namespace) -> SlideSource:
     from napari_gimp.slide.source import open_slide
 
     return open_slide(path, mpp=arguments.mpp, srgb=arguments.srgb)
+
+
+def _warn_of_damage(source: SlideSource) -> None:
+    if source.damage:
+        print(f"warning: {source.damage.report}", file=sys.stderr)

@@ -318,7 +318,7 @@ def _ome_color(color: str) -> int:
 def _check_free(out: Path, overwrite: bool) -> None:
     if out.exists() and not (overwrite and out.is_file()):
         raise SlideError(
-            f"{out} exists already: give another name, or say that it may be replaced."
+            f"{out} exists already: give another name, or --overwrite."
         )
 
 
