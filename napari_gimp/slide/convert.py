@@ -317,9 +317,7 @@ def _ome_color(color: str) -> int:
 
 def _check_free(out: Path, overwrite: bool) -> None:
     if out.exists() and not (overwrite and out.is_file()):
-        raise SlideError(
-            f"{out} exists already: give another name, or --overwrite."
-        )
+        raise SlideError(f"{out} exists already: give another name, or --overwrite.")
 
 
 @contextmanager
