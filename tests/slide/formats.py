@@ -117,9 +117,9 @@ class Format:
             associated=self.associated,
         )
 
-    def sample(self, folder: Path) -> SlideFile:
+    def sample(self, folder: Path, shape: tuple[int, int] | None = None) -> SlideFile:
         """Write a small pyramid by two, or one level where it can hold no more."""
-        levels = KINDS[self.kind].levels(self.shape, bool(self.factors))
+        levels = KINDS[self.kind].levels(shape or self.shape, bool(self.factors))
         return self.written(folder, levels)
 
 
