@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ from napari_gimp.slide.icc import to_srgb
 from napari_gimp.slide.resolution import trusted_mpp
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiles import tile_cache
+
+_OPEN: weakref.WeakSet[TiledSource] = weakref.WeakSet()
+_OPEN_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,8 @@ class TiledSource(ABC):
         self.fingerprint = facts.fingerprint
         self._convert: Callable[[Pixels], Pixels] | None = None
         self._closed = False
+        with _OPEN_LOCK:
+            _OPEN.add(self)
 
     @property
     def mpp(self) -> YX:
@@ -225,9 +232,16 @@ class TiledSource(ABC):
         return out
 
     def close(self) -> None:
-        """Release file handles and cached tiles; reading then raises SlideError."""
+        """Release file handles and cached tiles; reading then raises SlideError.
+
+        Where the slide is open a second time, that one keeps the tiles.
+        """
         self._closed = True
-        tile_cache().drop(self._token)
+        with _OPEN_LOCK:
+            _OPEN.discard(self)
+            last = all(other._token != self._token for other in _OPEN)
+        if last:
+            tile_cache().drop(self._token)
 
     def __reduce__(self) -> tuple[Callable[..., TiledSource], tuple[object, ...]]:
         return _reopened, (type(self), self.path, self.resolution, self.srgb)
