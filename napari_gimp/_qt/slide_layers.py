@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from napari_gimp._qt.slide_refresh import Refresher, slice_ahead
 from napari_gimp.errors import ResolutionError
 from napari_gimp.geometry import YX
 from napari_gimp.slide.resolution import from_user
@@ -17,7 +16,7 @@ from napari_gimp.slide.source import level_grid
 if TYPE_CHECKING:
     from napari_gimp.slide.view import SlideView
 
-PATH_KEY, VIEW_KEY = "gimp_slide", "gimp_view"
+PATH_KEY, VIEW_KEY, CHANNEL_KEY = "gimp_slide", "gimp_view", "gimp_channel"
 
 
 class SlideLayers:
@@ -34,7 +33,8 @@ class SlideLayers:
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
-        self._views: dict[int, SlideView] = {}
+        self._refreshers: dict[SlideView, Refresher] = {}
+        self._ahead = slice_ahead(viewer)
         for layer in viewer.layers:
             self._take(layer)
         viewer.layers.events.inserted.connect(self._inserted)
@@ -44,6 +44,29 @@ class SlideLayers:
     def layers(self) -> list[Any]:
         """The slide layers, topmost first."""
         return [x for x in reversed(self._viewer.layers) if PATH_KEY in x.metadata]
+
+    @property
+    def slides(self) -> list[Any]:
+        """One layer for each slide, topmost first: channels are one slide."""
+        first: dict[int, Any] = {}
+        for layer in self.layers:
+            first.setdefault(id(view_of(layer) or layer), layer)
+        return list(first.values())
+
+    def layers_of(self, view: SlideView) -> list[Any]:
+        """Return the layers that show a slide: one, or one for each channel."""
+        return [layer for layer in self.layers if view_of(layer) is view]
+
+    def swap(self, layer: Any, view: SlideView) -> None:
+        """Show another view of the same slide in a layer, and close the old one."""
+        old = view_of(layer)
+        layer.metadata = {**layer.metadata, VIEW_KEY: view}
+        layer.data = view.levels
+        self._refreshers[view] = Refresher(view)
+        self._refreshers[view].add(layer)
+        if old is not None:
+            self._leave(old, layer)
+        self.changed.emit()
 
     def layer_of(self, path: Path) -> Any | None:
         """Return the topmost layer that shows a file, None if there is none."""
@@ -57,16 +80,31 @@ class SlideLayers:
             return
         self._viewer.canvas.overlays.scale_bar.visible = True
         if view := view_of(layer):
-            self._views[id(layer)] = view
             layer.interpolation2d = "linear"  # nearest speckles where pixels are small
-            view.updated.connect(partial(_refresh, weakref.ref(layer)), thread="main")
+            if view not in self._refreshers:
+                self._refreshers[view] = Refresher(view)
+            self._refreshers[view].add(layer)
         self.changed.emit()
 
     def _removed(self, event: Any) -> None:
-        if view := self._views.pop(id(event.value), None):
+        layer = event.value
+        if PATH_KEY not in layer.metadata:
+            return
+        if view := view_of(layer):
+            self._leave(view, layer)
+        self.changed.emit()
+
+    def _leave(self, view: SlideView, layer: Any) -> None:
+        """Let a layer go, and the slide with its last one."""
+        refresher = self._refreshers.get(view)
+        if refresher is None:
+            return
+        refresher.remove(layer)
+        if not len(refresher):
+            del self._refreshers[view]
+            refresher.stop()
             view.close()
-        if PATH_KEY in event.value.metadata:
-            self.changed.emit()
+            view.source.close()
 
 
 def path_of(layer: Any) -> Path:
@@ -96,9 +134,3 @@ def give_mpp(layer: Any, mpp: YX) -> None:
     view.source.resolution = from_user(mpp)
     for name, value in level_grid(view.source, 0).layer_kwargs(mpp).items():
         setattr(layer, name, value)
-
-
-def _refresh(reference: weakref.ref[Any]) -> None:
-    layer = reference()
-    if layer is not None:
-        layer.refresh(extent=False, thumbnail=False)

@@ -12,10 +12,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, partial
+from typing import TypeVar
 
 Key = tuple[Hashable, ...]
 """Who asks, and for what: (owner, *place)."""
-Place = tuple[int, ...]
+Place = TypeVar("Place", bound=tuple[int, ...])
 Work = Callable[[], object]
 
 _log = logging.getLogger(__name__)

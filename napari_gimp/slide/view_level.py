@@ -11,7 +11,9 @@ import numpy as np
 from napari_gimp.slide.source import Pixels
 
 Read = Callable[[int, int, int, int], Pixels]
-"""From y, x, height, width to pixels (h, w, C)."""
+"""From y, x, height, width to pixels (h, w) or (h, w, 3)."""
+CHUNK_PX = 256
+"""napari asks for whole chunks: steps within one need no new slice."""
 
 
 class ViewLevel:
@@ -22,47 +24,45 @@ class ViewLevel:
     Parameters
     ----------
     shape
-        Rows, columns, channels; a single channel is left out of the array's shape.
+        Rows and columns, and 3 for colour.
     dtype
         Kind of the pixels.
     paint
         Reads a region as good as it is now.
-    exact
-        Reads a region in true pixels.
+    whole
+        Reads the whole level in true pixels.
     """
 
     def __init__(
         self,
         *,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         dtype: np.dtype[np.generic],
         paint: Read,
-        exact: Read,
+        whole: Callable[[], Pixels],
     ) -> None:
-        self.shape = shape if shape[2] > 1 else shape[:2]
+        self.shape = shape
         self.dtype = dtype
         self.ndim = len(self.shape)
         self.size = int(np.prod(self.shape, dtype=np.int64))
-        self._paint, self._exact = paint, exact
+        self.chunks = (CHUNK_PX, CHUNK_PX, *shape[2:])
+        self._paint, self._whole = paint, whole
 
     def __getitem__(self, key: Any) -> Pixels:
         rows, cols, rest = _split(key)
         y0, y1, y_step = _span(rows, self.shape[0])
         x0, x1, x_step = _span(cols, self.shape[1])
-        pixels = self._squeezed(self._paint(y0, x0, y1 - y0, x1 - x0))
+        pixels = self._paint(y0, x0, y1 - y0, x1 - x0)
         return np.asarray(pixels[(y_step, x_step, *rest)])
 
     def __array__(
         self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None
     ) -> Pixels:
-        pixels = self._squeezed(self._exact(0, 0, self.shape[0], self.shape[1]))
+        pixels = self._whole()
         return pixels if dtype is None else pixels.astype(dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def _squeezed(self, pixels: Pixels) -> Pixels:
-        return pixels if self.ndim == 3 else pixels[:, :, 0]
 
 
 def _split(key: Any) -> tuple[Any, Any, tuple[Any, ...]]:

@@ -93,7 +93,7 @@ def test_a_slide_becomes_one_multiscale_layer_in_um(path):
 def test_the_layer_shows_the_slide(path, texture):
     [(levels, kwargs, _)] = get_reader(str(path))(str(path))
     view = kwargs["metadata"]["gimp_view"]
-    assert view._complete.wait(20)
+    assert view.base.complete.wait(20)
     np.testing.assert_array_equal(levels[-1][100:200, 50:90], texture[100:200, 50:90])
     view.close()
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_gimp.errors import SlideError
+from napari_gimp.slide.decoding import decode_pool
 from napari_gimp.slide.display import COARSEST_PX, display_levels
 from napari_gimp.slide.source import Level, SlideSource, open_slide
 from napari_gimp.slide.tiff import TiffSource
 from napari_gimp.slide.tiles import tile_cache
-from napari_gimp.slide.view import SlideView, halve
+from napari_gimp.slide.view import SlideView
+from napari_gimp.slide.view_tiles import halve
 
 WAIT_S = 20
 
@@ -31,7 +32,7 @@ def source(planted) -> Iterator[SlideSource]:
 @pytest.fixture
 def view(source: SlideSource) -> Iterator[SlideView]:
     view = SlideView(source)
-    assert view._complete.wait(WAIT_S)
+    assert view.base.complete.wait(WAIT_S)
     yield view
     view.close()
 
@@ -128,7 +129,7 @@ def test_slicing_never_decodes_on_the_calling_thread(planted, monkeypatch):
 def test_a_missing_tile_shows_coarser_pixels_of_the_same_place(view, planted):
     """Nothing of level 0 is decoded: what is seen comes from the coarsest level."""
     tile_cache().drop(view.source._token)
-    tile_cache().drop(view._token)
+    tile_cache().drop(view.tiles.token)
     view.close()  # so that nothing arrives while we look
     y, x = (round(um / planted.mpp) for um in planted.centers_um[4])
     shown = view.levels[0][y - 100 : y + 100, x - 100 : x + 100, 0]
@@ -182,45 +183,45 @@ def spoiled(write, texture) -> Iterator[SlideSource]:
 
 
 def test_a_damaged_tile_is_noted_and_not_asked_for_again(spoiled):
-    from napari_gimp.slide.tiles import decode_pool
-
     view = SlideView(spoiled)
-    until(view, lambda: view.levels[0][:64, :64] is not None and bool(view.damaged))
-    assert view.damaged == {(0, 0, 0)}
-    decode_pool().withdraw(view._token)
+    until(view, lambda: view.levels[0][:64, :64] is not None and bool(spoiled.damage))
+    assert spoiled.damage.places == ((0, 0, 0),)
     view.levels[0][:64, :64]
-    assert (view._token, 0, 0, 0) not in decode_pool()._stack
+    assert not decode_pool().pending(view.tiles.token)
     view.close()
 
 
-def test_a_damaged_tile_leaves_a_white_hole_of_its_size_in_virtual_levels(spoiled):
+def test_a_damaged_tile_is_white_in_the_true_pixels_of_virtual_levels(spoiled):
     view = SlideView(spoiled)
     tile, halved = 128, view.exact(1, 0, 0, 200, 200)
     assert (halved[: tile // 2, : tile // 2] == 255).all()
     finer = spoiled.read_region(0, tile, tile, 400 - tile, 400 - tile)
     np.testing.assert_array_equal(halved[tile // 2 :, tile // 2 :], halve(finer))
-    with pytest.raises(SlideError, match="is damaged"):
-        view.exact(0, 0, 0, 10, 10)
+    assert (view.exact(0, 0, 0, 10, 10) == 255).all()
+    view.close()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_damaged_tile_is_hatched_in_grey_and_nothing_else_is(spoiled, number):
+    view, tile = SlideView(spoiled), 128 >> number
+    region = np.s_[: 2 * tile, : 2 * tile]
+    exact = view.exact(number, 0, 0, 2 * tile, 2 * tile)
+    until(view, lambda: bool((view.levels[number][region] == 150).all(2).any()))
+    until(
+        view, lambda: bool((view.levels[number][region][tile:] == exact[tile:]).all())
+    )
+    shown = view.levels[number][region]
+    lines = (shown[:tile, :tile] == 150).all(axis=2)
+    assert 0.05 < lines.mean() < 0.3
+    np.testing.assert_array_equal(shown[:, tile:], exact[:, tile:])
     view.close()
 
 
 def test_a_closed_view_queues_nothing(view):
-    from napari_gimp.slide.tiles import decode_pool
-
     view.close()
     tile_cache().drop(view.source._token)
     _ = view.levels[0][:500, :500]
-    assert not [key for key in decode_pool()._stack if key[0] == view._token]
-
-
-def test_slides_with_many_channels_are_refused_in_words(write):
-    pixels = np.zeros((5, 200, 200), np.uint16)
-    path = write([pixels], planarconfig="separate", photometric="minisblack")
-    with (
-        open_slide(path) as slide,
-        pytest.raises(SlideError, match="channels of uint16"),
-    ):
-        SlideView(slide)
+    assert not decode_pool().pending(view.tiles.token)
 
 
 def test_a_grey_slide_is_shown_in_two_dimensions(write):

@@ -1,0 +1,118 @@
+"""When slide layers are sliced: as tiles arrive, and before a move is drawn."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import Signal as QtSignal
+
+from napari_gimp.slide.view import SlideView
+
+MARK_MS = 1
+"""A timer this long rings after what a refresh has caused to be drawn."""
+
+
+class Refresher(QObject):
+    """Slices the layers of a view anew when it got better.
+
+    `updated` comes from a thread of the decode pool; a Qt signal brings it to the
+    main thread at once, where psygnal's queue is looked at only now and then. What
+    comes while a refresh is due is part of it.
+
+    Parameters
+    ----------
+    view
+        The view behind the layers.
+    """
+
+    _asked = QtSignal()
+
+    def __init__(self, view: SlideView) -> None:
+        super().__init__()
+        self._view = view
+        self._layers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._due = False
+        self._thumbnails = view.base.complete.is_set()
+        self._asked.connect(self._refresh, Qt.ConnectionType.QueuedConnection)
+        view.updated.connect(self._ask)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def add(self, layer: Any) -> None:
+        """Refresh this layer too; also for what arrived before."""
+        self._layers.add(layer)
+        self._ask()
+
+    def remove(self, layer: Any) -> None:
+        """Leave this layer alone from now on."""
+        self._layers.discard(layer)
+
+    def stop(self) -> None:
+        """Refresh nothing any more."""
+        self._view.updated.disconnect(self._ask, missing_ok=True)
+        self._layers.clear()
+
+    def _ask(self) -> None:
+        if not self._due:
+            self._due = True
+            self._asked.emit()
+
+    def _refresh(self) -> None:
+        self._due = False
+        start = time.perf_counter()
+        thumbnail = not self._thumbnails and self._view.base.complete.is_set()
+        self._thumbnails |= thumbnail
+        for layer in list(self._layers):
+            layer.refresh(extent=False, highlight=False, thumbnail=thumbnail)
+        QTimer.singleShot(MARK_MS, lambda: self._mark(start))
+
+    def _mark(self, start: float) -> None:
+        """Tell the view how long the viewer was busy with slicing and drawing."""
+        self._view.requests.took(time.perf_counter() - start - MARK_MS / 1000)
+
+
+class SliceAhead(QObject):
+    """Has napari slice when the camera has moved, before it draws the move.
+
+    napari slices after it has drawn: after every jump a frame of nothing, and two
+    frames for one. Slicing takes us a few ms, so it can come first.
+
+    Parameters
+    ----------
+    canvas
+        napari's canvas, with `on_draw`, which does all that is due at a draw.
+    """
+
+    _moved = QtSignal()
+
+    def __init__(self, canvas: Any) -> None:
+        super().__init__(canvas.native)  # it must not outlive the widget
+        self._canvas = canvas
+        self._due = False
+        # queued events come before Qt's own redraw, which has a low priority
+        self._moved.connect(self._slice, Qt.ConnectionType.QueuedConnection)
+        canvas.view.camera.transform.changed.connect(self._ask)
+
+    def _ask(self, event: Any = None) -> None:
+        if not self._due:
+            self._due = True
+            self._moved.emit()
+
+    def _slice(self) -> None:
+        try:
+            if self._canvas.native.isVisible():
+                self._canvas.on_draw(None)
+        finally:
+            self._due = False
+
+
+def slice_ahead(viewer: Any) -> SliceAhead | None:
+    """Have a viewer slice before it draws; None where there is no canvas to do so."""
+    window = getattr(viewer, "window", None)
+    qt_viewer = getattr(window, "_qt_viewer", None)  # there is no public way
+    canvas = getattr(qt_viewer, "canvas", None)
+    return SliceAhead(canvas) if hasattr(canvas, "on_draw") else None
