@@ -1,33 +1,53 @@
-"""Plain pictures: PNG, JPEG and TIFF without tiles, held in memory once read."""
+"""Plain pictures: PNG, JPEG and TIFF in strips, decoded by bands of rows.
+
+A picture has no tiles, so that one tile of 512 px may need a whole band, or the
+whole picture. Bands are kept within a budget of bytes and decoded once for all tiles
+on them.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
-from napari_gimp.errors import SlideError
-from napari_gimp.slide.fingerprint import fingerprint
-from napari_gimp.slide.resolution import from_file
-from napari_gimp.slide.source import Level, Pixels, Resolution
+from napari_gimp.errors import SlideError, TileError
+from napari_gimp.slide.flat_picture import WholePicture
+from napari_gimp.slide.source import Pixels
+from napari_gimp.slide.tiff_strips import StripPicture
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
+from napari_gimp.slide.tiles import TileCache
 
 TILE = 512
-MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Pillow's 8-bit modes; it would clip 16 bits without a word."""
-MAX_PIXELS = 400_000_000
-"""Larger pictures (over 1.2 GB of RGB) must be converted to a tiled pyramid."""
+MAX_BAND_BYTES = 1_200_000_000
+"""Of decoded pixels that must be in memory at once: 400 million of RGB."""
+KEPT_BYTES = 1 << 29
+"""Of bands kept for the tiles beside; a single band is always kept."""
+DECODED_AT_ONCE = 1 << 26
+"""Bytes of a band up to which one is decoded at opening, to know that it can be."""
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+class Picture(Protocol):
+    """A picture that is decoded by whole rows."""
+
+    facts: SlideFacts
+    band_rows: int
+    """Rows that are best decoded at once."""
+
+    def decode(self, y0: int, y1: int) -> Pixels:
+        """Return the rows from y0 up to, not with, y1 (h, w, C)."""
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
 
 
 class FlatSource(TiledSource):
-    """A plain picture; its pixels are decoded at the first read, a TIFF's at once.
-
-    A TIFF comes here because other readers refused it, and whether this one can
-    read it shows only by doing so.
+    """A plain picture; it is decoded when its pixels are first wanted.
 
     Parameters
     ----------
@@ -37,101 +57,127 @@ class FlatSource(TiledSource):
     Raises
     ------
     SlideError
-        If it is no picture, or has more than `MAX_PIXELS`.
+        If it is no picture, is damaged, or needs more than `MAX_BAND_BYTES` at once.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(_facts(path))
-        self._lock = threading.Lock()
-        self._pixels: Pixels | None = None
-        if self.properties["compression"] == "tiff":
-            self._whole()
+        self._picture = _opened(path)
+        try:
+            super().__init__(self._picture.facts)
+            band = self._check_size()
+            self._bands = TileCache(max(KEPT_BYTES, band))
+            self._failed: dict[int, str] = {}
+            if band <= DECODED_AT_ONCE:
+                self._probe()
+        except BaseException:
+            self._picture.close()
+            raise
 
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
-        """Return one square (h, w, 3) of the picture, without copying."""
-        y, x = row * TILE, col * TILE
-        return self._whole()[y : y + TILE, x : x + TILE]
+        """Return one square (h, w, C) of the picture, cut off at its edge."""
+        y0, x = row * TILE, col * TILE
+        y1, rows = min(y0 + TILE, self.levels[0].shape[0]), self._picture.band_rows
+        parts = [
+            self._band(band)[max(y0 - band * rows, 0) : y1 - band * rows, x : x + TILE]
+            for band in range(y0 // rows, -(-y1 // rows))
+        ]
+        if rows >= self.levels[0].shape[0]:
+            return parts[0]  # a view: the one band stays as long as the picture
+        return np.concatenate(parts)
 
     def read_associated(self, name: str) -> Pixels:
         """Raise SlideError: a plain picture has no other images."""
+        self._check_open()
         raise SlideError(f"{self.path.name} has no image called {name!r}; it has none.")
 
     def close(self) -> None:
-        """Forget the pixels."""
+        """Release the file and the pixels."""
         super().close()
-        self._pixels = None
+        self._bands.clear()
+        self._picture.close()
 
-    def _whole(self) -> Pixels:
-        with self._lock:
-            if self._pixels is None:
-                self._pixels = _decode(self.path)
-                self._pixels.flags.writeable = False  # tiles are views of it
-            return self._pixels
+    def _band(self, band: int) -> Pixels:
+        """Return the rows of a band (h, w, C), read-only.
 
-
-def _facts(path: Path) -> SlideFacts:
-    with _opened(path) as image:
-        width, height = image.size
-        resolution = _resolution(image)
-        kind, mode = str(image.format).lower(), image.mode
-    if mode not in MODES:
-        raise SlideError(f"{path.name} has pixels of kind {mode}, not 8-bit colour.")
-    if width * height > MAX_PIXELS:
-        raise SlideError(
-            f"{path.name} is a plain picture of {height} x {width} px; up to "
-            f"{MAX_PIXELS // 1_000_000} million are read: convert it to a tiled "
-            "pyramidal TIFF."
-        )
-    level = Level((height, width), (TILE, TILE), (1.0, 1.0))
-    return SlideFacts(
-        path=path,
-        reader="pillow",
-        levels=(level,),
-        resolution=resolution,
-        fingerprint=fingerprint(path),
-        properties={"vendor": "picture", "compression": kind},
-    )
-
-
-def _decode(path: Path) -> Pixels:
-    """Return the picture as RGB (h, w, 3); transparent pixels lie on white."""
-    from PIL import Image
-
-    with _opened(path) as image:
+        Raises
+        ------
+        TileError
+            If they cannot be decoded; it is not tried again for each tile on it.
+        """
+        if band in self._failed:
+            raise TileError(self._failed[band])
         try:
-            rgba = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-        except (OSError, ValueError) as error:
+            return self._bands.fetch((band,), partial(self._decode, band))
+        except TileError as error:
+            self._failed[band] = str(error)
+            raise
+
+    def _decode(self, band: int) -> Pixels:
+        rows, height = self._picture.band_rows, self.levels[0].shape[0]
+        y0, y1 = band * rows, min((band + 1) * rows, height)
+        try:
+            return self._picture.decode(y0, y1)
+        except (SlideError, OSError) as error:
+            if isinstance(error, SlideError) or error.errno is not None:
+                raise  # the file is gone, not damaged
+            raise self._torn(y0, y1, error) from error
+        except Exception as error:  # each codec raises its own kind
+            raise self._torn(y0, y1, error) from error
+
+    def _torn(self, y0: int, y1: int, why: object) -> TileError:
+        return TileError(
+            f"{self.path.name} is damaged: its rows {y0:,} to {y1:,} cannot be decoded "
+            f"({why}); copy the file again from its source."
+        )
+
+    def _probe(self) -> None:
+        """Decode a band, the middle one first, so that a foreign codec shows at once.
+
+        Raises
+        ------
+        SlideError
+            If none of five bands can be decoded.
+        """
+        bands = -(-self.levels[0].shape[0] // self._picture.band_rows)
+        places = {bands * share // 8: None for share in (4, 0, 2, 6)} | {
+            bands - 1: None
+        }
+        errors: list[TileError] = []
+        for band in places:
+            try:
+                self._band(band)
+            except TileError as error:
+                errors.append(error)
+            else:
+                return
+        raise errors[0]
+
+    def _check_size(self) -> int:
+        """Return the bytes of a band."""
+        height, width = self.levels[0].shape
+        rows = min(self._picture.band_rows, height)
+        size = rows * width * self.channels * self.dtype.itemsize
+        if size > MAX_BAND_BYTES:
             raise SlideError(
-                f"{path.name} is damaged: its pixels cannot be decoded ({error}); "
-                "copy the file again from its source."
-            ) from error
-        if rgba.mode == "RGBA":
-            white = Image.new("RGBA", rgba.size, "white")
-            rgba = Image.alpha_composite(white, rgba).convert("RGB")
-        return np.array(rgba)
+                f"{self.path.name} is a picture of {height:,} x {width:,} px of which "
+                f"{size / 1e9:,.1f} GB must be decoded at once; up to "
+                f"{MAX_BAND_BYTES / 1e9:,.1f} GB are read: convert it to a tiled "
+                f'pyramid, with "vips tiffsave {self.path.name} OUT.tif --tile '
+                '--pyramid".'
+            )
+        return size
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a picture whatever its size; SlideError where it is none."""
-    import warnings
-
-    from PIL import Image
-
+def _opened(path: Path) -> Picture:
+    """Return the picture, a TIFF by tifffile if that can, else by Pillow."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head not in TIFF_MAGIC:
+        return WholePicture(path, TILE)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large, damaged: what we say ourselves
-            image = Image.open(path)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise SlideError(f"{path.name} is no picture: {error}.") from error
-    with image:
-        yield image
-
-
-def _resolution(image: Any) -> Resolution:
-    """Return um/px from the picture's dpi; screens' 72 or 96 dpi are no such thing."""
-    x, y = map(float, image.info.get("dpi", (0, 0)))
-    if min(x, y) <= 0:
-        return Resolution(None, "none", False)
-    stated = from_file((25_400 / y, 25_400 / x), f"{x:.0f} dpi")
-    return stated if stated.verified else Resolution(None, "none", False)
+        return StripPicture(path, TILE)
+    except SlideError as error:
+        try:
+            return WholePicture(path, TILE)
+        except SlideError:
+            raise error from None

@@ -18,19 +18,18 @@ import numpy as np
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.damage import Place
 from napari_gimp.slide.factors import level_factors
-from napari_gimp.slide.fingerprint import fingerprint
 from napari_gimp.slide.source import Level, Pixels
 from napari_gimp.slide.tiff_bytes import FileBytes
 from napari_gimp.slide.tiff_codec import Decoder, decoder
-from napari_gimp.slide.tiff_colour import Look, look
+from napari_gimp.slide.tiff_colour import look
 from napari_gimp.slide.tiff_levels import (
     StoredImage,
     at_border,
     open_tiff,
     tiled_image,
 )
-from napari_gimp.slide.tiff_tags import channels, properties, resolution
-from napari_gimp.slide.tiled import SlideFacts, TiledSource
+from napari_gimp.slide.tiff_tags import slide_facts
+from napari_gimp.slide.tiled import TiledSource
 
 PROBES = 24
 """Tiles tried at opening until one can be decoded."""
@@ -76,7 +75,7 @@ class TiffSource(TiledSource):
         self._tiff = open_tiff(path)
         try:
             at_border(path.name, lambda: self._open(path))
-            self._file = FileBytes(path)
+            self._file = at_border(path.name, lambda: FileBytes(path))
             self._probe()
         except BaseException:
             self._release()
@@ -84,8 +83,9 @@ class TiffSource(TiledSource):
 
     def _open(self, path: Path) -> None:
         self._image = tiled_image(self._tiff, path.name)
-        self._look = look(self._image.page, path.name)
-        super().__init__(_facts(self._tiff, path, self._image, self._look))
+        self._look = look(self._image.levels[0], path.name)
+        levels = _levels(self._image)
+        super().__init__(slide_facts(self._tiff, path, self._image, self._look, levels))
         self._plans = [_plan(pages) for pages in self._image.levels]
 
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
@@ -196,31 +196,15 @@ def associated_pixels(series: Any, name: str) -> Pixels:
     pixels: Pixels = np.atleast_3d(series.asarray())
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         pixels = np.moveaxis(pixels, 0, 2)
-    finish = look(page, name).finish
+    finish = look([page], name).finish
     return pixels if finish is None else finish(pixels)
 
 
-def _facts(tiff: Any, path: Path, image: StoredImage, seen: Look) -> SlideFacts:
+def _levels(image: StoredImage) -> tuple[Level, ...]:
     pages = [planes[0] for planes in image.levels]
     shapes = [(page.imagelength, page.imagewidth) for page in pages]
     tiles = [(page.tilelength, page.tilewidth) for page in pages]
-    count = seen.channels * len(image.levels[0])
-    names, colors = channels(tiff, image.levels[0], image.ome, count)
-    return SlideFacts(
-        path=path,
-        reader="tifffile",
-        levels=tuple(map(Level, shapes, tiles, level_factors(shapes))),
-        resolution=resolution(tiff, image.page, image.ome),
-        fingerprint=fingerprint(path),
-        channels=count,
-        dtype=seen.dtype,
-        properties=properties(tiff, image.page),
-        associated=tuple(image.associated),
-        rgb=seen.rgb,
-        channel_names=() if seen.rgb else names,
-        channel_colors=() if seen.rgb else colors,
-        icc=image.page.iccprofile,
-    )
+    return tuple(map(Level, shapes, tiles, level_factors(shapes)))
 
 
 def _plan(pages: list[Any]) -> TiffLevel:

@@ -23,8 +23,6 @@ ASSOCIATED_ALPHA, ALPHA = 1, 2
 JPEG = 7
 APERIO_J2K_YCBCR = 33003
 COLOUR_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
-RGB_NAMES = ("red", "green", "blue")
-RGB_COLORS = ("#ff0000", "#00ff00", "#0000ff")
 Finish = Callable[[Pixels], Pixels]
 
 
@@ -35,7 +33,7 @@ class Look:
     Parameters
     ----------
     channels, dtype, rgb
-        As in `SlideSource`, for the pages of one channel.
+        As in `SlideSource`.
     finish
         From the stored samples (h, w, S) to pixels (h, w, channels); None where
         they are the same.
@@ -47,32 +45,41 @@ class Look:
     finish: Finish | None
 
 
-def look(page: Any, name: str) -> Look:
-    """Return what becomes of the samples of a page.
+def look(pages: list[Any], name: str) -> Look:
+    """Return what becomes of the samples of a level's pages.
+
+    Parameters
+    ----------
+    pages
+        The one page of the level, or one of a single sample for each channel.
+    name
+        The file's, for the error.
 
     Raises
     ------
     SlideError
         If its colours, sample kind or bits are not known here.
     """
-    dtype = _dtype(page, name)
-    if page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+    page, dtype = pages[0], _dtype(pages[0], name)
+    samples = page.samplesperpixel
+    if len(pages) > 1 and samples == 1:
+        one = _grey(page, dtype, name)
+        return Look(len(pages), dtype, False, one.finish)
+    if page.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) or _is_lookup(page):
         return _grey(page, dtype, name)
-    if page.photometric == PALETTE and page.samplesperpixel == 1:
+    if page.photometric == PALETTE and samples == 1:
         table = _palette(page, dtype, name)
         return Look(3, np.dtype(np.uint8), True, partial(_looked_up, table))
-    if page.photometric == CMYK and page.samplesperpixel == 4 and dtype == np.uint8:
+    if page.photometric == CMYK and samples == 4 and dtype == np.uint8:
         if page.compression != JPEG:  # Adobe's are stored the other way round
             return Look(3, dtype, True, cmyk_to_rgb)
-    elif (page.photometric == RGB and page.samplesperpixel >= 3) or (
-        page.photometric == YCBCR and page.samplesperpixel >= 3 and _turns_rgb(page)
-    ):
+    elif samples >= 3 and _comes_as_rgb(page):
         return _colour(page, dtype)
     kind = getattr(page.photometric, "name", page.photometric)
     raise SlideError(
-        f"{name} stores colours as {kind} in {page.samplesperpixel} x {dtype} with "
-        f"compression {getattr(page.compression, 'name', page.compression)}; RGB, "
-        "grey, palette, CMYK and YCbCr in JPEG are read here."
+        f"{name} stores colours as {kind} in {samples} x {dtype} with compression "
+        f"{getattr(page.compression, 'name', page.compression)}; RGB, grey, palette, "
+        "CMYK and YCbCr in JPEG are read here."
     )
 
 
@@ -88,9 +95,15 @@ def _dtype(page: Any, name: str) -> np.dtype[np.generic]:
     return np.dtype(page.dtype.newbyteorder("="))
 
 
-def _turns_rgb(page: Any) -> bool:
-    """Whether the codec makes RGB of YCbCr, or we do."""
-    return page.compression in (JPEG, APERIO_J2K_YCBCR, 34712, 33005)
+def _is_lookup(page: Any) -> bool:
+    """Whether a palette only tells how to show what was measured."""
+    return page.photometric == PALETTE and bool(page.parent.is_imagej)
+
+
+def _comes_as_rgb(page: Any) -> bool:
+    """Whether samples are RGB, or become so by the codec or by us."""
+    in_codec = page.compression in (JPEG, APERIO_J2K_YCBCR, 33004, 33005, 34712)
+    return page.photometric == RGB or (page.photometric == YCBCR and in_codec)
 
 
 def _grey(page: Any, dtype: np.dtype[np.generic], name: str) -> Look:
@@ -103,8 +116,9 @@ def _grey(page: Any, dtype: np.dtype[np.generic], name: str) -> Look:
                 "not read: convert it to BlackIsZero."
             )
         steps.append(partial(np.subtract, dtype.type((1 << max(8, bits)) - 1)))
-    if page.samplesperpixel == 2 and extra and extra[0] in (ASSOCIATED_ALPHA, ALPHA):
-        premultiplied = extra[0] == ASSOCIATED_ALPHA
+    alpha = extra[0] if page.samplesperpixel == 2 and extra else 0
+    if alpha in (ASSOCIATED_ALPHA, ALPHA) and dtype in COLOUR_TYPES:
+        premultiplied = alpha == ASSOCIATED_ALPHA
         steps.append(partial(on_white, premultiplied=premultiplied))
         return Look(1, dtype, False, _in_turn(steps))
     return Look(page.samplesperpixel, dtype, False, _in_turn(steps))
@@ -113,9 +127,9 @@ def _grey(page: Any, dtype: np.dtype[np.generic], name: str) -> Look:
 def _colour(page: Any, dtype: np.dtype[np.generic]) -> Look:
     if dtype not in COLOUR_TYPES:
         return Look(3, dtype, False, _first_three)
-    steps: list[Finish] = []
     if page.samplesperpixel > 4:  # not a picture with alpha but many channels
         return Look(page.samplesperpixel, dtype, False, None)
+    steps: list[Finish] = []
     if page.bitspersample not in (8, 16):
         steps.append(partial(_spread, bits=page.bitspersample))
     if page.samplesperpixel == 4:

@@ -10,13 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.factors import level_factor
+from napari_gimp.slide.tiff_chain import check_chain
 from napari_gimp.slide.tiff_colour import look
 from napari_gimp.slide.tiff_ome import OmeImage, check_planes, ome_images
 from napari_gimp.slide.tiff_tags import (
@@ -45,11 +46,15 @@ class StoredImage:
         What OME-XML says of it, None where there is none.
     associated
         tifffile's series of the label, macro and thumbnail images, by name.
+    planes
+        Channels that lie one behind the other in the one page's bytes, as ImageJ
+        writes them; 1 else.
     """
 
     levels: list[list[Any]]
     ome: OmeImage | None
     associated: dict[str, Any]
+    planes: int = 1
 
     @property
     def page(self) -> Any:
@@ -67,7 +72,13 @@ def open_tiff(path: Path) -> Any:
     """
     import tifffile
 
-    return at_border(path.name, lambda: tifffile.TiffFile(path, _multifile=False))
+    tiff = at_border(path.name, lambda: tifffile.TiffFile(path, _multifile=False))
+    try:
+        at_border(path.name, lambda: check_chain(tiff, path.name))
+    except SlideError:
+        tiff.close()
+        raise
+    return tiff
 
 
 def at_border(name: str, work: Callable[[], T]) -> T:
@@ -105,6 +116,7 @@ def stored_image(tiff: Any, name: str) -> StoredImage:
             "again from its source."
         )
     main = _main_series(series)
+    planes = _check_channels(main, name)
     levels = _stored_levels(tiff, main, name)
     shape = levels[0][0].imagelength, levels[0][0].imagewidth
     ome = _image_of(described, main.name, shape)
@@ -113,7 +125,8 @@ def stored_image(tiff: Any, name: str) -> StoredImage:
             f"{name} is one of {ome.files} files that make an image together: convert "
             "them to one file."
         )
-    return StoredImage(levels, ome, _associated(series, main))
+    planes = planes if len(levels[0]) == 1 else 1
+    return StoredImage(levels, ome, _associated(series, main), planes)
 
 
 def tiled_image(tiff: Any, name: str) -> StoredImage:
@@ -129,9 +142,11 @@ def tiled_image(tiff: Any, name: str) -> StoredImage:
     image = stored_image(tiff, name)
     if not image.page.is_tiled:
         raise PictureOnlyError(f"{name} is a TIFF in strips, not in tiles.")
+    if image.planes > 1:
+        raise SlideError(f"{name} is damaged: it lists {image.planes} planes of tiles.")
     check_page(image.levels[0], name)
     coarser = [pages for pages in image.levels[1:] if _is_true(pages, image, name)]
-    return StoredImage([image.levels[0], *coarser], image.ome, image.associated)
+    return replace(image, levels=[image.levels[0], *coarser])
 
 
 def check_page(pages: list[Any], name: str) -> None:
@@ -150,7 +165,7 @@ def check_page(pages: list[Any], name: str) -> None:
             f"{name} is compressed by method {first.compression}, which no reader "
             "knows."
         )
-    look(first, name)
+    look(pages, name)
     for page in pages:
         if _kind(page) != _kind(first):
             raise SlideError(
@@ -253,20 +268,21 @@ def _associated(series: list[Any], main: Any) -> dict[str, Any]:
 
 def _stored_levels(tiff: Any, series: Any, name: str) -> list[list[Any]]:
     """Return tifffile's levels; where it sees one, look for unmarked pages."""
-    if len(series.levels[0].pages) > 1:
-        _check_channels(series, name)
     levels = [[_full(page, tiff, name) for page in v.pages] for v in series.levels]
     if len(levels[0]) > 1 or (len(levels) > 1 and not tiff.is_svs) or tiff.is_ome:
         return levels
     return levels[:1] + [[page] for page in _unmarked_levels(tiff, levels[0][0])]
 
 
-def _check_channels(series: Any, name: str) -> None:
-    if "C" not in series.axes or not set(series.axes) <= set("CYX"):
+def _check_channels(series: Any, name: str) -> int:
+    """Return how many planes of equal size a series has: one, or one a channel."""
+    planes = max(1, prod(series.shape) // max(1, series.keyframe.size))
+    if planes > 1 and not ("C" in series.axes and set(series.axes) <= set("CYX")):
         raise NoReaderError(
-            f"{name} is a stack of {len(series.levels[0].pages)} images (axes "
-            f"{series.axes}); a slide has one, or one for each channel (CYX)."
+            f"{name} is a stack of {planes} images (axes {series.axes}); a slide has "
+            "one, or one for each channel (CYX)."
         )
+    return planes
 
 
 def _full(page: Any, tiff: Any, name: str) -> Any:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_gimp.errors import SlideError
+from napari_gimp.slide.fingerprint import fingerprint
 from napari_gimp.slide.resolution import from_file, from_tags
-from napari_gimp.slide.source import Resolution
+from napari_gimp.slide.source import Level, Resolution
 from napari_gimp.slide.tiff_ome import UM_PER_UNIT as UM_PER_NAME
+from napari_gimp.slide.tiled import SlideFacts
 
 if TYPE_CHECKING:
+    from napari_gimp.slide.tiff_colour import Look
+    from napari_gimp.slide.tiff_levels import StoredImage
     from napari_gimp.slide.tiff_ome import OmeImage
 
 NO_LENGTH = 1
@@ -27,6 +32,28 @@ class OpenSlideOnlyError(SlideError):
 
 class PictureOnlyError(SlideError):
     """The TIFF is a plain picture: what the picture reader says of it counts."""
+
+
+def slide_facts(
+    tiff: Any, path: Path, image: StoredImage, seen: Look, levels: tuple[Level, ...]
+) -> SlideFacts:
+    """Return what a TIFF says of its slide."""
+    names, colors = channels(tiff, image, seen.channels)
+    return SlideFacts(
+        path=path,
+        reader="tifffile",
+        levels=levels,
+        resolution=resolution(tiff, image.page, image.ome),
+        fingerprint=fingerprint(path),
+        channels=seen.channels,
+        dtype=seen.dtype,
+        properties=properties(tiff, image.page),
+        associated=tuple(image.associated),
+        rgb=seen.rgb,
+        channel_names=() if seen.rgb else names,
+        channel_colors=() if seen.rgb else colors,
+        icc=image.page.iccprofile,
+    )
 
 
 def resolution(tiff: Any, page: Any, ome: OmeImage | None) -> Resolution:
@@ -93,21 +120,27 @@ def properties(tiff: Any, page: Any) -> dict[str, str]:
 
 
 def channels(
-    tiff: Any, pages: list[Any], ome: OmeImage | None, count: int
+    tiff: Any, image: StoredImage, count: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names and colours ("#rrggbb") of `count` channels; () if not all."""
+    """Return names and colours ("#rrggbb") of `count` channels; () if not of all."""
     names: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
-    if ome is not None:
-        names, colors = ome.names, ome.colors
+    if image.ome is not None:
+        names, colors = image.ome.names, image.ome.colors
     elif tiff.is_qpi:
-        names = tuple(_qpi_field(page, "Name") for page in pages)
-        stated = [_qpi_field(page, "Color").split(",") for page in pages]
-        if all(len(rgb) == 3 and all(v.isdigit() for v in rgb) for rgb in stated):
-            colors = tuple("#" + "".join(f"{int(v):02x}" for v in c) for c in stated)
+        names = tuple(_qpi_field(page, "Name") for page in image.levels[0])
+        colors = _qpi_colors(image.levels[0])
     elif tiff.is_imagej:
         names = tuple(map(str, (tiff.imagej_metadata or {}).get("Labels", ())))
-    return tuple(v if len(v) == count and any(v) else () for v in (names, colors))  # type: ignore[return-value]
+    named = len(names) == count and any(names)
+    return names if named else (), colors if len(colors) == count else ()
+
+
+def _qpi_colors(pages: list[Any]) -> tuple[str, ...]:
+    stated = [_qpi_field(page, "Color").split(",") for page in pages]
+    if not all(len(rgb) == 3 and all(v.isdigit() for v in rgb) for rgb in stated):
+        return ()
+    return tuple("#" + bytes(min(int(v), 255) for v in rgb).hex() for rgb in stated)
 
 
 def _qpi_field(page: Any, name: str) -> str:

@@ -288,7 +288,9 @@ VENDORS = (
 
 def _picture(name: str, kind: str = "rgb", loss: float = 0, **options: Any) -> Format:
     write = _in(name, write_picture, **options)
-    return Format(f"flat-{name}", write, by_pillow, "pillow", kind=kind, loss=loss,
+    deep = "imagecodecs" if kind.endswith("16") else "pillow"
+    reader = "tifffile" if name.endswith(".tif") else deep
+    return Format(f"flat-{name}", write, by_pillow, reader, kind=kind, loss=loss,
                   factors=())  # fmt: skip
 
 
