@@ -183,8 +183,18 @@ class _Handle:
         with self._lock:
             self._path.stat()  # OSError if it is gone
             if self._slide is broken:
-                self._slide = _open(self._path)
-            return work(_open(self._path))
+                self._slide = self._reopened()
+            return work(self._reopened())
+
+    def _reopened(self) -> Any:
+        try:
+            return _open(self._path)
+        except SlideError as error:
+            raise SlideError(
+                f"{self._path.name} can no longer be read ({error.__cause__}): check "
+                "that its drive or network share is connected and that none of its "
+                "files is missing, then open it again."
+            ) from error
 
 
 def _open(path: Path) -> Any:

@@ -1,4 +1,7 @@
-"""Write MIRAX files: name.mrxs and beside it a folder name/ with index and tiles."""
+"""Write MIRAX files: name.mrxs and beside it a folder name/ with index and tiles.
+
+Each level has its own file of tiles, Data0000.dat and so on.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +42,11 @@ def write_mrxs(
     whole = padded(levels, (TILE, TILE))
     factors = [levels[0].shape[0] // level.shape[0] for level in levels]
     grid = whole[0].shape[0] // TILE, whole[0].shape[1] // TILE
-    stored = bytearray(b"head")
-    records = [
-        _store(stored, level, factor, grid[1], image_format, empty)
-        for level, factor in zip(whole, factors, strict=True)
-    ]
-    (folder / "Data0000.dat").write_bytes(stored)
+    records = []
+    for number, (level, factor) in enumerate(zip(whole, factors, strict=True)):
+        stored, found = _store(level, factor, grid[1], image_format, empty)
+        (folder / f"Data{number:04}.dat").write_bytes(stored)
+        records.append([(*record, number) for record in found])
     (folder / "Index.dat").write_bytes(_index(records))
     (folder / "Slidedat.ini").write_text(_slidedat(grid, factors, mpp, image_format))
     path.write_bytes(_encoded(levels[-1], "JPEG"))
@@ -52,15 +54,14 @@ def write_mrxs(
 
 
 def _store(
-    stored: bytearray,
     level: np.ndarray,
     factor: int,
     columns: int,
     image_format: str,
     empty: frozenset[tuple[int, int]],
-) -> list[tuple[int, int, int, int]]:
-    """Append a level's tiles; return index, offset, length and file of each."""
-    records = []
+) -> tuple[bytes, list[tuple[int, int, int]]]:
+    """Return a level's tiles one behind the other; index, offset, length of each."""
+    stored, records = b"head", []
     for y in range(0, level.shape[0], TILE):
         for x in range(0, level.shape[1], TILE):
             row, col = y // TILE * factor, x // TILE * factor
@@ -72,9 +73,9 @@ def _store(
             if covered <= empty:
                 continue
             tile = _encoded(level[y : y + TILE, x : x + TILE], image_format)
-            records.append((row * columns + col, len(stored), len(tile), 0))
+            records.append((row * columns + col, len(stored), len(tile)))
             stored += tile
-    return records
+    return stored, records
 
 
 def _encoded(image: np.ndarray, image_format: str) -> bytes:
@@ -117,6 +118,7 @@ def _slidedat(
         f"IMAGE_CONCAT_FACTOR = {exponents[k] - (exponents[k - 1] if k else 0)}\n"
         for k, factor in enumerate(factors)
     )
+    files = "\n".join(f"FILE_{k} = Data{k:04}.dat" for k in range(len(factors)))
     return (
         f"[GENERAL]\nSLIDE_VERSION = 01.02\nSLIDE_ID = {SLIDE_ID}\n"
         f"SLIDE_NAME = secret-name\nIMAGENUMBER_X = {grid[1]}\n"
@@ -124,5 +126,5 @@ def _slidedat(
         "CameraImageDivisionsPerSide = 1\n"
         f"[HIERARCHICAL]\nHIER_COUNT = 1\nNONHIER_COUNT = 0\nINDEXFILE = Index.dat\n"
         f"HIER_0_NAME = Slide zoom level\nHIER_0_COUNT = {len(factors)}\n{names}\n"
-        f"[DATAFILE]\nFILE_COUNT = 1\nFILE_0 = Data0000.dat\n{sections}"
+        f"[DATAFILE]\nFILE_COUNT = {len(factors)}\n{files}\n{sections}"
     )
