@@ -39,6 +39,8 @@ class Session:
         The slide file to analyse.
     mpp
         um per level-0 pixel (y, x) of that slide; None until it is known.
+    srgb
+        Whether that slide's colours are converted from its profile to sRGB.
     job
         The running analysis, None when idle.
     progress
@@ -70,6 +72,7 @@ class Session:
 
     slide: Path | None = None
     mpp: YX | None = None
+    srgb: bool = False
     job: Job[Event] | None = None
     progress: Progress | None = None
     maps: Mapping[str, PatchMap] = field(default_factory=dict)

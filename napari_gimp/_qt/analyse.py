@@ -102,6 +102,7 @@ class AnalyseDock(Dock):
             sample=self.genes.sample,
             pseudobulk=self.genes.pseudobulk,
             mpp=self._scene.asked_mpp,
+            srgb=self.session.srgb,
             store=cache_folder() / "features",
         )
 

@@ -16,13 +16,14 @@ from napari_gimp._qt.badge import Badge
 from napari_gimp._qt.field import Lens, Place
 from napari_gimp._qt.overview import Overview
 from napari_gimp._qt.overview_picture import Tone, picture_of
-from napari_gimp._qt.slide_layers import mpp_of, path_of, view_of
+from napari_gimp._qt.slide_layers import CHANNEL_KEY, mpp_of, path_of, view_of
 from napari_gimp._qt.viewed import DWELL_MS, Viewed
 from napari_gimp.jobs import Job
 from napari_gimp.slide.remembered import keep_choices, read_choices
 
 if TYPE_CHECKING:
     from napari_gimp._qt.scene import Scene
+    from napari_gimp.slide.view import SlideView
 
 GAP_PX = 10
 """Distance from the canvas' edge, px: napari's own for its scale bar."""
@@ -51,11 +52,15 @@ class Navigation:
         self.wanted = bool(read_choices(CHOICES_FILE).get(CHOICE, True))
         self.viewed: dict[Path, Viewed] = {}
         self.drawing: Job[Any] | None = None
-        self._drawn: object = None
+        self._drawn: tuple[SlideView, tuple[Tone, ...] | None] | None = None
         self._gone = False
         self._timer = QTimer(self.overview)
         self._timer.setInterval(DWELL_MS)
         self._timer.timeout.connect(self._look)
+        self._repaint = QTimer(self.overview)
+        self._repaint.setSingleShot(True)
+        self._repaint.setInterval(DWELL_MS)
+        self._repaint.timeout.connect(self._draw)
         self.overview.moved.connect(self.go_to)
         self.overview.destroyed.connect(partial(_forget, ref(self)))
         self._listen(scene)
@@ -173,16 +178,37 @@ class Navigation:
         """Have the picture made in the background; the newest order wins."""
         layer, place = self._layer, self.place
         view = None if layer is None else view_of(layer)
-        if layer is None or place is None or view is None or view is self._drawn:
+        if layer is None or place is None or view is None:
             return
-        self._drawn = view
-        self.overview.show_picture(None)
-        self.overview.show_viewed(self._viewed_of(layer, place).mask)
-        tones, ratio = tones_of(layer), self.overview.devicePixelRatioF()
-        make = partial(picture_of, view, tones, ratio)
+        tones = None if view.source.rgb else self._tones(view)
+        if self._drawn == (view, tones):
+            return
+        if self._drawn is None or self._drawn[0] is not view:
+            self.overview.show_picture(None)
+            self.overview.show_viewed(self._viewed_of(layer, place).mask)
+        self._drawn = view, tones
+        make = partial(picture_of, view, tones, self.overview.devicePixelRatioF())
         self.drawing = job = Job(lambda: iter([make()]), thread=PICTURE_THREAD)
         job.event.connect(_taker(ref(self), job.number), thread="main")
         job.start()
+
+    def _tones(self, view: SlideView) -> tuple[Tone, ...]:
+        """Return how the channels are shown now; ask again when that changes."""
+        scene = self._scene()
+        layers = [] if scene is None else scene.slides.layers_of(view)
+        for layer in layers:
+            for event in (
+                layer.events.contrast_limits,
+                layer.events.colormap,
+                layer.events.visible,
+            ):
+                event.connect(self._look_changed)  # once, however often it is asked
+        return tuple(tone_of(layer) for layer in layers if layer.visible)
+
+    def _look_changed(self) -> None:
+        """Draw channels anew once a slider has come to rest."""
+        if not self._gone:
+            self._repaint.start()
 
     def take_picture(self, number: int, picture: Any) -> None:
         """Show the picture of an order unless there was a newer one."""
@@ -215,13 +241,12 @@ def place_of(layer: Any) -> Place:
     )
 
 
-def tones_of(layer: Any) -> tuple[Tone, ...]:
-    """Return how a single-channel layer is shown, () for a colour one."""
-    if layer.rgb:
-        return ()
+def tone_of(layer: Any) -> Tone:
+    """Return how the layer of one channel is shown."""
     low, high = map(float, layer.contrast_limits)
     red, green, blue = map(float, layer.colormap.map(1.0).ravel()[:3])
-    return (Tone(0, (red, green, blue), low, high),)
+    channel = layer.metadata.get(CHANNEL_KEY) or 0
+    return Tone(channel, (red, green, blue), low, high)
 
 
 def _taker(reference: ref[Navigation], number: int) -> Callable[[Any], None]:

@@ -38,7 +38,7 @@ class Tone:
 
 
 def picture_of(
-    view: SlideView, tones: Sequence[Tone] = (), ratio: float = 1.0
+    view: SlideView, tones: Sequence[Tone] | None = None, ratio: float = 1.0
 ) -> NDArray[np.uint8]:
     """Return the slide as RGB (h, w, 3), at most `LONGEST_PX` times `ratio` long.
 
@@ -49,14 +49,14 @@ def picture_of(
     view
         The slide.
     tones
-        How its channels are shown; () for a colour slide.
+        How its channels are shown, None for a colour slide.
     ratio
         Physical pixels per screen px.
     """
     from skimage.transform import resize
 
     pixels = coarsest(view)
-    picture = colours(pixels, tones) if tones else eight_bit(pixels)
+    picture = eight_bit(pixels) if tones is None else colours(pixels, tones)
     shrink = min(1.0, LONGEST_PX * ratio / max(picture.shape[:2]))
     shape = [max(1, round(side * shrink)) for side in picture.shape[:2]]
     small = resize(picture, shape, anti_aliasing=True, preserve_range=True)
@@ -65,11 +65,7 @@ def picture_of(
 
 def coarsest(view: SlideView) -> NDArray[Any]:
     """Return true pixels (h, w, C) of the coarsest level, without its padding."""
-    level, plan = view.levels[-1], view.plan[-1]
-    pixels = np.asarray(level)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, np.newaxis]
-    return pixels[: plan.inner[0], : plan.inner[1]]
+    return view.exact(len(view.plan) - 1, 0, 0, *view.plan[-1].inner)
 
 
 def eight_bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtGui import QKeySequence, QShortcut
@@ -26,12 +26,18 @@ from napari_gimp._qt.slide_layers import (
     path_of,
     view_of,
 )
+from napari_gimp._qt.slide_trouble import Trouble
 from napari_gimp._qt.wording import ordinal, value
 from napari_gimp.geometry import YX, world_to_um
 from napari_gimp.jobs import Job, read_job
 from napari_gimp.layers import PickedPatch
-from napari_gimp.reader import LayerData, slide_layer
+from napari_gimp.reader import LayerData, slide_layers
 from napari_gimp.session import Session
+from napari_gimp.slide.remembered import remember_mpp
+from napari_gimp.slide.resolution import is_users_word
+
+if TYPE_CHECKING:
+    from napari_gimp.slide.view import SlideView
 
 TAP_S = 0.3
 """A key pressed shorter than this toggles; held longer, it acts while held."""
@@ -62,6 +68,7 @@ class Scene:
         self.viewer = viewer
         self.session = Session()
         self.slides = SlideLayers(viewer)
+        self.trouble = Trouble(self.slides)
         self.maps = MapLayers(viewer, self.session)
         self.slides.changed.connect(self._follow_slides)
         self._follow_slides()
@@ -74,20 +81,31 @@ class Scene:
 
     def choose_slide(self, layer: Any) -> None:
         """Make a slide layer the one to analyse; the old results go."""
+        session, view = self.session, view_of(layer)
         path, mpp = path_of(layer), mpp_of(layer)
-        if (path, mpp) == (self.session.slide, self.session.mpp):
+        srgb = view is not None and view.source.srgb
+        if (path, mpp, srgb) == (session.slide, session.mpp, session.srgb):
             return
-        self.session.forget_slide()
-        self.session.mpp = mpp
-        self.session.slide = path
+        session.forget_slide()
+        session.mpp, session.srgb = mpp, srgb
+        session.slide = path
 
     def give_mpp(self, mpp: YX) -> None:
         """Take the user's word for the um/px (y, x) of the chosen slide."""
         layer = self.slide_layer
-        if layer is not None:
-            give_mpp(layer, mpp)
+        view = None if layer is None else view_of(layer)
+        if view is not None:
+            for one in self.slides.layers_of(view):
+                give_mpp(one, mpp)
+            remember_mpp(view.source.fingerprint, mpp)
             self.choose_slide(layer)
             self.viewer.reset_view()
+
+    def show_instead(self, layer: Any, view: SlideView) -> None:
+        """Show another view of the same slide in a layer: its place and look stay."""
+        self.slides.swap(layer, view)
+        if path_of(layer) == self.session.slide:
+            self.choose_slide(layer)
 
     @property
     def slide_layer(self) -> Any | None:
@@ -100,7 +118,7 @@ class Scene:
         """um/px (y, x) of the chosen slide if it is the user's word, else None."""
         view = None if self.slide_layer is None else view_of(self.slide_layer)
         stated = None if view is None else view.source.resolution
-        return stated.mpp if stated and stated.origin == "user" else None
+        return stated.mpp if stated and is_users_word(stated) else None
 
     def open_slide(
         self,
@@ -110,8 +128,8 @@ class Scene:
         failed: Callable[[Exception], None],
     ) -> Job[Any]:
         """Open a slide in the background, add its layer, tell how it went."""
-        job = read_job(lambda: slide_layer(path))
-        job.event.connect(self._add_layer, thread="main")
+        job = read_job(lambda: slide_layers(path))
+        job.event.connect(self._add_layers, thread="main")
         job.finished.connect(opened, thread="main")
         job.failed.connect(failed, thread="main")
         return job.start()
@@ -125,10 +143,11 @@ class Scene:
         else:
             self.session.forget_slide()
             self.session.slide = self.session.mpp = None
+            self.session.srgb = False
 
-    def _add_layer(self, drawing: LayerData) -> None:
-        levels, kwargs, _ = drawing
-        self.viewer.add_image(levels, **kwargs)
+    def _add_layers(self, drawings: list[LayerData]) -> None:
+        for levels, kwargs, _ in drawings:
+            self.viewer.add_image(levels, **kwargs)
         self.viewer.reset_view()
 
     def _clicked(self, _: Any, event: Any) -> Iterator[None]:

@@ -1,24 +1,29 @@
-"""The Slide dock: open a slide, see its facts, answer for a missing um/px."""
+"""The Slide dock: open a slide, see what it is, mend what its file does not say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QDoubleSpinBox, QPushButton, QWidget
+from qtpy.QtWidgets import QPushButton
 
-from napari_gimp._qt.parts import Dock, Form, Notice, ask_file, quiet
+from napari_gimp._qt.parts import Dock, Form, Notice, ask_file, ask_folder, quiet, row
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide_choice import PATTERNS
-from napari_gimp._qt.slide_facts import doubt_about, facts_of, guess_mpp
+from napari_gimp._qt.slide_colours import ColourSwitch
+from napari_gimp._qt.slide_facts import facts_of
+from napari_gimp._qt.slide_label import LabelButton
 from napari_gimp._qt.slide_layers import view_of
-from napari_gimp.geometry import YX
+from napari_gimp._qt.slide_question import Question
+from napari_gimp._qt.slide_saving import Saving
+from napari_gimp._qt.slide_trouble import trouble_of
 from napari_gimp.jobs import Job
-from napari_gimp.slide.resolution import PLAUSIBLE_UM
-from napari_gimp.slide.source import Resolution
+from napari_gimp.slide.describe import describe
 
-EMPTY = "Open a slide, or drop its file on the canvas."
+if TYPE_CHECKING:
+    from napari_gimp.slide.view import SlideView
+
+EMPTY = "Open a slide, or drop its file or folder on the canvas."
 
 
 class SlideDock(Dock):
@@ -34,20 +39,30 @@ class SlideDock(Dock):
         super().__init__()
         self._scene = scene_of(napari_viewer)
         self._build()
-        self.hear(self._scene.session.events.slide, self._show)
-        self.hear(self._scene.session.events.mpp, self._show)
+        events = self._scene.session.events
+        for signal in (events.slide, events.mpp, events.srgb):
+            self.hear(signal, self._show)
+        self.hear(self._scene.trouble.changed, self._show_trouble)
         self._show()
 
     def _build(self) -> None:
         self.section("Slide")
-        self.open, self.notice = QPushButton("Open slide…"), Notice()
+        self.open, self.open_folder = QPushButton("Open slide…"), QPushButton("Folder…")
         self.open.setToolTip("SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN, PNG, JPEG, …")
+        self.open_folder.setToolTip("Open a folder that is a slide: DICOM, OME-Zarr")
+        self.notice, self.trouble = Notice(), Notice()
         self.question = Question(self._scene.give_mpp)
-        self.add(self.open, self.notice, self.question)
+        buttons = row(self.open, self.open_folder)
+        self.add(buttons, self.notice, self.trouble, self.question)
         self.facts = Form()
         self.column.addLayout(self.facts)
+        self.colours = ColourSwitch(self._scene, self)
+        self.saving, self.label = Saving(self), LabelButton(self, self.notice)
+        self.add(self.saving.advice, row(self.label, self.saving.button))
+        self.add(self.saving.going, self.saving.stage, self.saving.notice)
         self.fill()
         self.open.clicked.connect(self._ask)
+        self.open_folder.clicked.connect(self._ask_folder)
 
     def open_path(self, path: Path) -> Job[Any]:
         """Open a slide in the background."""
@@ -62,55 +77,35 @@ class SlideDock(Dock):
         if chosen := ask_file("Open a slide", PATTERNS)(self):
             self.open_path(Path(chosen))
 
+    def _ask_folder(self) -> None:
+        if chosen := ask_folder("Open a slide that is a folder")(self):
+            self.open_path(Path(chosen))
+
     def _failed(self, error: Exception) -> None:
         self.notice.say(str(error), "error")
 
-    def _show(self) -> None:
+    @property
+    def _view(self) -> SlideView | None:
         layer = self._scene.slide_layer
-        view = None if layer is None else view_of(layer)
+        return None if layer is None else view_of(layer)
+
+    def _show(self) -> None:
+        view = self._view
+        source = None if view is None else view.source
+        facts = None if source is None else describe(source)
         self.notice.say("" if view else EMPTY)
         while self.facts.rowCount():
             self.facts.removeRow(0)
-        if view is not None:
-            for name, fact in facts_of(view.source).items():
-                self.facts.add(name, quiet(fact))
-        self.question.ask(None if view is None else view.source.resolution)
+        for title, fact in (facts_of(facts) if facts else {}).items():
+            label = quiet(fact.text)
+            label.setToolTip(fact.tip)
+            self.facts.add(title, label)
+        self.question.ask(facts)
+        self.colours.show()
+        self.label.offer(source)
+        self.saving.offer(source)
+        self._show_trouble()
 
-
-class Question(QWidget):
-    """Asks in place how large a pixel is.
-
-    Parameters
-    ----------
-    answer
-        Called with um/px (y, x).
-    """
-
-    def __init__(self, answer: Callable[[YX], None]) -> None:
-        super().__init__()
-        self._answer = answer
-        self.reason = Notice()
-        self.mpp = QDoubleSpinBox()
-        self.mpp.setDecimals(4)
-        self.mpp.setRange(*PLAUSIBLE_UM)
-        self.mpp.setSuffix(" µm/px")
-        self.mpp.setToolTip("About 0.25 at 40x, 0.5 at 20x, 1.0 at 10x")
-        self.use = QPushButton("Use it")
-        self.use.setToolTip("The slide is then marked as “user, unverified”")
-        form = Form()
-        self.setLayout(form)
-        form.addRow(self.reason)
-        form.add("One pixel is", self.mpp)
-        form.add("", self.use)
-        self.use.clicked.connect(self._give)
-
-    def ask(self, stated: Resolution | None) -> None:
-        """Show the question with a guess, or hide it where nothing is to be asked."""
-        doubt = "" if stated is None else doubt_about(stated)
-        self.reason.say(doubt, "warning")
-        self.setVisible(bool(doubt))
-        if doubt and stated is not None:
-            self.mpp.setValue(guess_mpp(stated))
-
-    def _give(self) -> None:
-        self._answer((self.mpp.value(), self.mpp.value()))
+    def _show_trouble(self) -> None:
+        view = self._view
+        self.trouble.say(*(("",) if view is None else trouble_of(view)))

@@ -15,7 +15,7 @@ from napari_gimp._qt.wording import resolution
 
 PATTERNS = (
     "Slides (*.svs *.tif *.tiff *.ndpi *.scn *.bif *.mrxs *.vms *.vmu *.svslide "
-    "*.png *.jpg *.jpeg);;All files (*)"
+    "*.czi *.dcm *.png *.jpg *.jpeg);;All files (*)"
 )
 NO_LAYER = "No slide is open. Open one, or drop its file on the canvas."
 
@@ -63,7 +63,7 @@ class SlideChoice:
 
     def _fill(self) -> None:
         self.layers.clear()
-        for layer in self._scene.slides.layers:
+        for layer in self._scene.slides.slides:
             mpp = mpp_of(layer)
             size = "µm/px unknown" if mpp is None else resolution(mpp)
             self.layers.addItem(path_of(layer).name, layer)

@@ -314,8 +314,7 @@ def test_the_slide_dock_says_what_the_slide_is(viewer: Any, make_slide: Make) ->
 
     facts = dock.texts()
 
-    assert facts["Size"] == "1,536 × 1,536 px"
-    assert facts["Area"] == "0.768 × 0.768 mm"
+    assert facts["Size"] == "1,536 × 1,536 px\n0.768 × 0.768 mm"
     assert facts["Resolution"].startswith("0.5 µm/px (TIFF")
     assert dock.question.isHidden()
     assert viewer.canvas.overlays.scale_bar.visible
