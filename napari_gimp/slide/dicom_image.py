@@ -25,6 +25,7 @@ MOST_TILES = 1 << 24
 """Tiles of one plane; the largest slides have less than a million."""
 LENGTH_BYTES, TAG_BYTES = 4, 4
 """Before a fragment stand its tag and its length."""
+ITEM = b"\xfe\xff\x00\xe0"
 JPEG_DCT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 """The compressions whose codec itself turns YCbCr into RGB."""
 Decoder = Callable[[bytes], Pixels]
@@ -210,12 +211,20 @@ def _instances(readers: Sequence[Any]) -> list[list[Any]]:
 
 
 def _image(readers: Sequence[Any], kept: ExitStack) -> DicomImage:
+    from wsidicom.errors import WsiDicomFileError
+
+    path = Path(str(readers[0].filepath))
     try:
         return DicomImage(readers, kept)
     except SlideError:
         raise
+    except WsiDicomFileError as error:
+        raise SlideError(
+            f"{path.name} cannot be read ({error.error}): it is cut off or damaged, or "
+            "lacks an offset table; copy it again from its source or write it anew."
+        ) from error
     except Exception as error:  # each kind of damage raises another
-        raise damaged_header(Path(str(readers[0].filepath))) from error
+        raise damaged_header(path) from error
 
 
 def _frames(reader: Any, kept: ExitStack) -> Frames:
@@ -224,7 +233,20 @@ def _frames(reader: Any, kept: ExitStack) -> Frames:
     file = FileBytes(path)
     kept.callback(file.close)
     encapsulated = bool(reader.transfer_syntax.is_encapsulated)
+    if encapsulated:
+        places[-1, 1] = _fragments_bytes(file, int(places[-1, 0]))
     return Frames(file, path.name, reader.frame_offset, places, encapsulated)
+
+
+def _fragments_bytes(file: FileBytes, offset: int) -> int:
+    """Return the bytes of the last frame, whose end no table tells."""
+    at = offset - TAG_BYTES - LENGTH_BYTES
+    while at + TAG_BYTES + LENGTH_BYTES <= file.size:
+        head = file.read(at, TAG_BYTES + LENGTH_BYTES)
+        if head[:TAG_BYTES] != ITEM:
+            break
+        at += len(head) + int.from_bytes(head[TAG_BYTES:], "little")
+    return at - offset
 
 
 def _joined(stored: bytes) -> bytes:

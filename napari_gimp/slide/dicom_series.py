@@ -19,7 +19,7 @@ SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 PER_FRAME_GROUPS = 0x52009230
 """Where a header ends: the tiles' places follow, then the pixels."""
 KEYWORDS = (
-    "SOPClassUID", "SeriesInstanceUID", "ImageType", "Manufacturer",
+    "SeriesInstanceUID", "ImageType", "Manufacturer",
     "ManufacturerModelName", "OpticalPathSequence", "PhotometricInterpretation",
     "SamplesPerPixel", "BitsStored",
 )  # fmt: skip
@@ -33,9 +33,14 @@ class Member:
     header: Any
 
     @property
+    def sop_class(self) -> str:
+        """What kind of DICOM file it is; "" where that is not to be read."""
+        return str(self.header.file_meta.get("MediaStorageSOPClassUID", ""))
+
+    @property
     def is_slide(self) -> bool:
         """Whether it is a whole-slide image of any kind, also a label."""
-        return str(self.header.get("SOPClassUID", "")) == SLIDE_CLASS
+        return self.sop_class == SLIDE_CLASS
 
     @property
     def flavour(self) -> str:
@@ -138,7 +143,12 @@ def read_member(path: Path) -> Member:
         ) from error
     except Exception as error:  # each kind of damage raises another
         raise damaged_header(path) from error
-    return Member(path, header)
+    member = Member(path, header)
+    if not member.sop_class or (
+        member.is_slide and not (member.series and member.flavour)
+    ):
+        raise damaged_header(path)
+    return member
 
 
 def damaged_header(path: Path) -> SlideError:
@@ -156,4 +166,4 @@ def damaged_header(path: Path) -> SlideError:
 def _class_name(member: Member) -> str:
     from pydicom.uid import UID
 
-    return UID(str(member.header.get("SOPClassUID", ""))).name or "of no stated kind"
+    return str(UID(member.sop_class).name)

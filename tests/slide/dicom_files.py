@@ -46,7 +46,8 @@ class Instance:
 
     `missing` names the tiles (row, col) that are left out; given, even if empty, the
     file is TILED_SPARSE. `frames` is the part (first, end) of the frames of a
-    concatenation that this file holds.
+    concatenation that this file holds. `names` and `colors` (uint16) belong to the
+    optical `paths`. Focal planes lie 2 um apart, from `z_um` up.
     """
 
     syntax: str = "raw"
@@ -55,9 +56,13 @@ class Instance:
     flavour: str = "VOLUME"
     series: str = "1"
     missing: frozenset[tuple[int, int]] | None = None
-    path: str = "0"
-    path_name: str | None = None
+    paths: tuple[str, ...] = ("0",)
+    names: tuple[str, ...] = ()
+    colors: tuple[tuple[int, int, int], ...] = ()
+    focal_planes: int = 1
     z_um: float = 0.0
+    origin_mm: tuple[float, float] = (10.0, 20.0)
+    photometric: str | None = None
     frames: tuple[int, int] | None = None
     icc: bytes | None = None
     fragments: int = 1
@@ -96,19 +101,28 @@ def write_concatenation(
     return folder
 
 
-def write_instance(path: Path, pixels: np.ndarray, how: Instance | None = None) -> Path:
-    """Write one file and return its path."""
+def write_instance(
+    path: Path,
+    pixels: np.ndarray | Sequence[np.ndarray],
+    how: Instance | None = None,
+) -> Path:
+    """Write one file and return its path.
+
+    Several planes are given in the order of the optical paths, and for each path in
+    that of the focal planes.
+    """
     how = how or Instance()
-    tiles = _tiles(pixels, how)
+    planes = [pixels] if isinstance(pixels, np.ndarray) else list(pixels)
+    tiles = [tile for plane in planes for tile in _tiles(plane, how)]
     first, end = how.frames or (0, len(tiles))
-    dataset = _dataset(path, pixels, how)
+    dataset = _dataset(path, planes[0], how)
     dataset.NumberOfFrames = end - first
     if how.missing is not None:
         dataset.PerFrameFunctionalGroupsSequence = [
             _frame_group(how, row, col) for (row, col), _ in tiles[first:end]
         ]
     if how.frames is not None:
-        source = _uid("concatenation", how.series, how.path, pixels.shape)
+        source = _uid("concatenation", how.series, how.paths, planes[0].shape)
         dataset.SOPInstanceUIDOfConcatenationSource = source
         dataset.ConcatenationUID = source
         dataset.ConcatenationFrameOffsetNumber = first
@@ -179,7 +193,8 @@ def _put_pixel_kind(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None
     bits = pixels.dtype.itemsize * 8
     dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
     colour = {"jpeg": "YBR_FULL_422", "jpeg2000": "YBR_RCT"}.get(how.syntax, "RGB")
-    dataset.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else colour
+    kind = "MONOCHROME2" if pixels.ndim == 2 else colour
+    dataset.PhotometricInterpretation = how.photometric or kind
     if pixels.ndim == 3:
         dataset.PlanarConfiguration = 0
     dataset.Rows, dataset.Columns = how.tile
@@ -190,27 +205,22 @@ def _put_pixel_kind(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None
 def _put_place(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None:
     rows, cols = pixels.shape[:2]
     dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = rows, cols
-    dataset.TotalPixelMatrixFocalPlanes = dataset.NumberOfOpticalPaths = 1
+    dataset.TotalPixelMatrixFocalPlanes = how.focal_planes
+    dataset.NumberOfOpticalPaths = len(how.paths)
     origin = Dataset()
-    origin.XOffsetInSlideCoordinateSystem = "20"
-    origin.YOffsetInSlideCoordinateSystem = "10"
+    origin.YOffsetInSlideCoordinateSystem = how.origin_mm[0]
+    origin.XOffsetInSlideCoordinateSystem = how.origin_mm[1]
     origin.ZOffsetInSlideCoordinateSystem = how.z_um
     dataset.TotalPixelMatrixOriginSequence = [origin]
     dataset.ImageOrientationSlide = [0, 1, 0, 1, 0, 0]
     dataset.ExtendedDepthOfField, dataset.FocusMethod = "NO", "AUTO"
-    optics = Dataset()
-    optics.OpticalPathIdentifier = how.path
-    optics.ObjectiveLensPower = 20
-    if how.path_name is not None:
-        optics.OpticalPathDescription = how.path_name
-    if how.icc is not None:
-        optics.ICCProfile = how.icc
-    dataset.OpticalPathSequence = [optics]
+    dataset.OpticalPathSequence = [_optics(how, n) for n in range(len(how.paths))]
     shared = Dataset()
     if how.mpp is not None:
         measures = Dataset()
         measures.PixelSpacing = [how.mpp / 1000, how.mpp / 1000]
         measures.SliceThickness = 0.001
+        measures.SpacingBetweenSlices = 0.002
         shared.PixelMeasuresSequence = [measures]
         dataset.ImagedVolumeWidth = cols * how.mpp / 1000
         dataset.ImagedVolumeHeight = rows * how.mpp / 1000
@@ -218,15 +228,39 @@ def _put_place(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None:
     dataset.SharedFunctionalGroupsSequence = [shared]
 
 
+def _optics(how: Instance, number: int) -> Dataset:
+    optics = Dataset()
+    optics.OpticalPathIdentifier = how.paths[number]
+    optics.ObjectiveLensPower = 20
+    if how.names:
+        optics.OpticalPathDescription = how.names[number]
+    if how.colors:
+        optics.PaletteColorLookupTableSequence = [_palette(how.colors[number])]
+    if how.icc is not None:
+        optics.ICCProfile = how.icc
+    return optics
+
+
+def _palette(color: tuple[int, int, int]) -> Dataset:
+    """Return a segmented palette: 0, and from there straight up to the colour."""
+    palette = Dataset()
+    for name, top in zip(("Red", "Green", "Blue"), color, strict=True):
+        segments = np.array([0, 1, 0, 1, 255, top], "<u2").tobytes()
+        stem = f"{name}PaletteColorLookupTable"
+        setattr(palette, f"{stem}Descriptor", [256, 0, 16])
+        setattr(palette, f"Segmented{stem}Data", segments)
+    return palette
+
+
 def _frame_group(how: Instance, row: int, col: int) -> Dataset:
     place = Dataset()
     place.RowPositionInTotalImagePixelMatrix = row * how.tile[0] + 1
     place.ColumnPositionInTotalImagePixelMatrix = col * how.tile[1] + 1
-    place.XOffsetInSlideCoordinateSystem = "20"
-    place.YOffsetInSlideCoordinateSystem = "10"
+    place.YOffsetInSlideCoordinateSystem = how.origin_mm[0]
+    place.XOffsetInSlideCoordinateSystem = how.origin_mm[1]
     place.ZOffsetInSlideCoordinateSystem = how.z_um / 1000
     optics = Dataset()
-    optics.OpticalPathIdentifier = how.path
+    optics.OpticalPathIdentifier = how.paths[0]
     group = Dataset()
     group.PlanePositionSlideSequence = [place]
     group.OpticalPathIdentificationSequence = [optics]

@@ -1,0 +1,480 @@
+"""DICOM slides: pixels against wsidicom and what was written, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_files import (
+    LOSSLESS,
+    MPP,
+    PATIENT,
+    SYNTAXES,
+    TILE,
+    Instance,
+    write_concatenation,
+    write_dicom,
+    write_instance,
+    write_other,
+)
+from napari_gimp.errors import SlideError
+from napari_gimp.slide.dicom import DicomSource, is_dicom
+from napari_gimp.slide.source import open_slide
+from napari_gimp.slide.tiles import tile_cache
+from planted_slides import averaged
+from tiff_files import halved, picture
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache():
+    tile_cache().clear()
+
+
+@pytest.fixture(scope="module")
+def levels() -> list[np.ndarray]:
+    return halved(picture(300, 420), 3)
+
+
+@pytest.fixture(scope="module")
+def grey() -> np.ndarray:
+    return picture(300, 420, 1, np.uint16)[:, :, 0]
+
+
+def whole(path: Path, level: int = 0) -> np.ndarray:
+    with DicomSource(path) as slide:
+        return slide.read_region(level, 0, 0, *slide.levels[level].shape)
+
+
+def by_wsidicom(path: Path, level: int, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Return (y, x, height, width) of a level as wsidicom reads it."""
+    from wsidicom import WsiDicom
+
+    y, x, height, width = box
+    with WsiDicom.open(path) as slide:
+        pixels = slide.read_region((x, y), level, (width, height), as_array=True)
+    return np.asarray(pixels)
+
+
+def rewritten(path: Path, **attributes: object) -> Path:
+    """Change attributes of a file in place."""
+    dataset = pydicom.dcmread(path)
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    return path
+
+
+def damage_frame(path: Path, number: int) -> None:
+    """Overwrite the middle of an encapsulated frame."""
+    from pydicom.encaps import generate_frames
+
+    stored = path.read_bytes()
+    dataset = pydicom.dcmread(path)
+    frames = generate_frames(
+        dataset.PixelData, number_of_frames=int(dataset.NumberOfFrames)
+    )
+    frame = list(frames)[number]
+    at = stored.index(frame)
+    path.write_bytes(stored[:at] + b"\0" * len(frame) + stored[at + len(frame) :])
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_lossless_levels_come_back_as_written(tmp_path, levels, syntax):
+    folder = write_dicom(tmp_path / "slide", levels, syntax=syntax)
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(whole(folder, number), level)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 300, 420), (100, 100, 60, 70), (128, 256, 128, 128), (290, 410, 10, 10)],
+)
+def test_regions_are_those_that_wsidicom_reads(tmp_path, levels, syntax, box):
+    folder = write_dicom(tmp_path / "slide", levels, syntax=syntax)
+    with DicomSource(folder) as slide:
+        found = slide.read_region(0, *box)
+    np.testing.assert_array_equal(found, by_wsidicom(folder, 0, box))
+
+
+@pytest.mark.parametrize("factor", ["2", "4", "5/2"])
+def test_levels_have_the_factor_they_were_made_with(tmp_path, factor):
+    finest = picture(611, 733)
+    coarse = averaged(finest, Fraction(factor))
+    folder = write_dicom(tmp_path / "s", [finest, coarse], factor=Fraction(factor))
+    with DicomSource(folder) as slide:
+        assert [level.shape for level in slide.levels] == [(611, 733), coarse.shape[:2]]
+        times = float(Fraction(factor))
+        assert slide.levels[1].downsample == (times, times)
+        assert slide.levels[1].tile == TILE
+    np.testing.assert_array_equal(whole(folder, 1), coarse)
+
+
+def test_tiles_may_differ_in_size_between_levels(tmp_path, levels):
+    write_instance(tmp_path / "a.dcm", levels[0], Instance(tile=(64, 96)))
+    write_instance(tmp_path / "b.dcm", levels[1], Instance(tile=(50, 40), mpp=1.0))
+    for number in (0, 1):
+        np.testing.assert_array_equal(whole(tmp_path, number), levels[number])
+
+
+def test_frames_that_were_left_out_are_white(tmp_path, levels):
+    missing = frozenset({(0, 1), (2, 3)})
+    folder = write_dicom(tmp_path / "slide", levels[:1], missing=missing)
+    wanted = levels[0].copy()
+    wanted[:128, 128:256] = 255
+    wanted[256:, 384:] = 255
+    with DicomSource(folder) as slide:
+        np.testing.assert_array_equal(slide.read_region(0, 0, 0, 300, 420), wanted)
+        assert len(slide.damage) == 0
+
+
+def test_a_concatenation_is_one_level(tmp_path, levels):
+    how = Instance(syntax="jpeg2000")
+    folder = write_concatenation(tmp_path / "slide", levels[0], 3, how)
+    assert len(list(folder.iterdir())) == 3
+    np.testing.assert_array_equal(whole(folder), levels[0])
+
+
+@pytest.mark.parametrize(("fragments", "table"), [(1, True), (1, False), (3, True)])
+def test_frames_are_found_however_they_are_packed(tmp_path, levels, fragments, table):
+    how = Instance("rle", fragments=fragments, offset_table=table)
+    path = write_instance(tmp_path / "a.dcm", levels[0], how)
+    np.testing.assert_array_equal(whole(path), levels[0])
+
+
+def test_fragments_that_nothing_tells_apart_are_refused(tmp_path, levels):
+    how = Instance("rle", fragments=3, offset_table=False)
+    path = write_instance(tmp_path / "a.dcm", levels[0], how)
+    with pytest.raises(SlideError, match="more fragments 36 than NumberOfFrames 12"):
+        DicomSource(path)
+
+
+def test_every_file_and_the_folder_are_the_same_slide(tmp_path, levels):
+    folder = write_dicom(tmp_path / "slide", levels, syntax="jpeg")
+    write_instance(folder / "label.dcm", levels[2], Instance(flavour="LABEL"))
+    prints = set()
+    for path in (folder, *folder.iterdir()):
+        with open_slide(path) as slide:
+            assert slide.reader == "wsidicom"
+            assert slide.path == path
+            assert len(slide.levels) == 3
+            prints.add(slide.fingerprint)
+    assert len(prints) == 1
+
+
+def test_a_fingerprint_names_the_content(tmp_path, levels):
+    folder = write_dicom(tmp_path / "slide", levels)
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "level-0.dcm").rename(copy / "renamed.dcm")
+    other = write_dicom(tmp_path / "other", [255 - level for level in levels])
+    prints = []
+    for path in (folder, copy, other):
+        with DicomSource(path) as slide:
+            prints.append(slide.fingerprint)
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_other_series_in_the_folder_are_left_alone(tmp_path, levels):
+    folder = write_dicom(tmp_path / "slide", levels[:2])
+    other = Instance(series="2", mpp=0.25)
+    write_instance(folder / "other.dcm", levels[2], other)
+    write_other(folder / "capture.dcm")
+    (folder / "notes.txt").write_text("no DICOM")
+    with DicomSource(folder / "level-1.dcm") as slide:
+        assert [level.shape for level in slide.levels] == [(300, 420), (150, 210)]
+    with pytest.raises(SlideError, match=r"2 slides: give one file .*other\.dcm"):
+        DicomSource(folder)
+
+
+def test_resolution_is_the_pixel_spacing(tmp_path, levels):
+    with DicomSource(write_dicom(tmp_path / "s", levels)) as slide:
+        assert slide.mpp == pytest.approx((MPP, MPP))
+        assert slide.resolution.origin == "DICOM PixelSpacing"
+        assert slide.resolution.verified
+
+
+def test_no_pixel_spacing_is_no_resolution(tmp_path, levels):
+    path = write_instance(tmp_path / "a.dcm", levels[0], Instance(mpp=None))
+    path = rewritten(path, ImagedVolumeWidth=1.0, ImagedVolumeHeight=1.0)
+    with DicomSource(path) as slide:
+        assert slide.resolution.mpp is None
+
+
+def test_properties_tell_the_scanner_and_nothing_of_the_patient(tmp_path, levels):
+    with DicomSource(write_dicom(tmp_path / "s", levels, syntax="jpeg")) as slide:
+        assert slide.properties == {
+            "vendor": "Acme",
+            "scanner": "Scan 1",
+            "objective": "20",
+            "compression": "JPEG Baseline (Process 1)",
+            "photometric": "YBR_FULL_422",
+        }
+
+
+def test_the_colour_profile_is_that_of_the_optical_path(tmp_path, levels):
+    folder = write_dicom(tmp_path / "s", levels, icc=b"profile!")
+    with DicomSource(folder) as slide:
+        assert slide.icc == b"profile!"
+
+
+def test_grey_pixels_are_one_channel(tmp_path, grey):
+    for pixels in (grey, (grey >> 8).astype(np.uint8)):
+        path = write_instance(tmp_path / "a.dcm", pixels)
+        with DicomSource(path) as slide:
+            assert (slide.rgb, slide.channels, slide.fill) == (False, 1, 0)
+            assert slide.dtype == pixels.dtype
+        np.testing.assert_array_equal(whole(path)[:, :, 0], pixels)
+
+
+STAINS = (("DAPI", (0, 0, 65535)), ("CD3", (0, 65535, 0)), ("CD20", (65535, 32896, 0)))
+
+
+def fluorescence(number: int | slice) -> Instance:
+    chosen = STAINS[number] if isinstance(number, slice) else STAINS[number:][:1]
+    return Instance(
+        syntax="jpeg2000",
+        paths=tuple(name.lower() for name, _ in chosen),
+        names=tuple(name for name, _ in chosen),
+        colors=tuple(color for _, color in chosen),
+    )
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_optical_paths_are_channels(tmp_path, grey, together):
+    planes = [grey, grey[::-1].copy(), grey // 3]
+    if together:
+        write_instance(tmp_path / "a.dcm", planes, fluorescence(slice(3)))
+    else:
+        for number, plane in enumerate(planes):
+            write_instance(tmp_path / f"{number}.dcm", plane, fluorescence(number))
+    with DicomSource(tmp_path) as slide:
+        assert slide.channel_names == ("DAPI", "CD3", "CD20")
+        assert slide.channel_colors == ("#0000ff", "#00ff00", "#ff8000")
+        assert not slide.rgb
+    np.testing.assert_array_equal(whole(tmp_path), np.stack(planes, axis=2))
+
+
+def test_a_level_that_lacks_a_channel_is_left_out(tmp_path, grey):
+    write_instance(tmp_path / "a.dcm", [grey, grey // 2], fluorescence(slice(2)))
+    half = replace(fluorescence(0), mpp=1.0)
+    write_instance(tmp_path / "b.dcm", grey[::2, ::2], half)
+    with DicomSource(tmp_path) as slide:
+        assert [level.shape for level in slide.levels] == [(300, 420)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_middle_focal_plane_is_shown(tmp_path, levels, together):
+    planes = [levels[0], 255 - levels[0], levels[0] // 2]
+    if together:
+        write_instance(tmp_path / "a.dcm", planes, Instance(focal_planes=3))
+    else:
+        for number, plane in enumerate(planes):
+            how = Instance(z_um=2.0 * number)
+            write_instance(tmp_path / f"{number}.dcm", plane, how)
+    with DicomSource(tmp_path) as slide:
+        assert slide.properties["focal plane"] == "2 of 3, at 2 um"
+    np.testing.assert_array_equal(whole(tmp_path), planes[1])
+
+
+def test_levels_of_another_place_on_the_glass_are_left_out(tmp_path, levels):
+    write_dicom(tmp_path, levels[:1])
+    far = Instance(mpp=1.0, origin_mm=(12.0, 20.0))
+    write_instance(tmp_path / "far.dcm", levels[1], far)
+    with DicomSource(tmp_path) as slide:
+        assert [level.shape for level in slide.levels] == [(300, 420)]
+
+
+def test_ycbcr_that_no_codec_converts_becomes_rgb(tmp_path):
+    from napari_gimp.slide.tiff_colour import ycbcr_to_rgb
+
+    stored = picture(130, 140)
+    how = Instance(syntax="rle", photometric="YBR_FULL")
+    path = write_instance(tmp_path / "a.dcm", stored, how)
+    np.testing.assert_array_equal(whole(path), ycbcr_to_rgb(stored))
+
+
+def test_many_threads_read_what_one_does(tmp_path, levels):
+    for syntax in SYNTAXES:
+        folder = write_dicom(tmp_path / syntax, levels, syntax=syntax, tile=(32, 32))
+        with DicomSource(folder) as slide, ThreadPoolExecutor(8) as pool:
+            assert slide.thread_safe
+            places = [(0, r, c) for r in range(10) for c in range(14)] * 4
+            alone = [slide.decode_tile(*place) for place in places]
+            found = pool.map(lambda place: slide.decode_tile(*place), places)
+            for one, many in zip(alone, found, strict=True):
+                np.testing.assert_array_equal(one, many)
+
+
+def test_label_and_macro_are_decoded_only_when_asked_for(tmp_path, levels):
+    folder = write_dicom(tmp_path / "s", levels, syntax="jpeg2000")
+    kinds = {"LABEL": 0, "OVERVIEW": 1, "THUMBNAIL": 2}
+    for flavour, number in kinds.items():
+        how = Instance(syntax="jpeg2000", flavour=flavour)
+        write_instance(folder / f"{flavour}.dcm", levels[number], how)
+    damage_frame(folder / "LABEL.dcm", 0)
+    with DicomSource(folder) as slide:
+        assert slide.associated == ("label", "macro", "thumbnail")
+        np.testing.assert_array_equal(slide.read_associated("macro"), levels[1])
+        np.testing.assert_array_equal(slide.read_associated("thumbnail"), levels[2])
+        with pytest.raises(SlideError):
+            slide.read_associated("label")
+        with pytest.raises(SlideError, match="no image called 'nothing'; it has label"):
+            slide.read_associated("nothing")
+
+
+@pytest.mark.parametrize("syntax", ["jpeg", "jpeg2000", "rle"])
+def test_a_damaged_frame_is_marked_and_the_rest_is_read(tmp_path, levels, syntax):
+    folder = write_dicom(tmp_path / "s", levels[:1], syntax=syntax)
+    before = whole(folder)
+    tile_cache().clear()
+    damage_frame(folder / "level-0.dcm", 5)
+    with DicomSource(folder) as slide:
+        after = slide.read_region(0, 0, 0, 300, 420)
+        assert slide.damage.places == ((0, 1, 1),)
+    before[128:256, 128:256] = 255
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("syntax", ["jpeg", "raw"])
+def test_tiles_beyond_the_end_of_a_cut_off_file_are_marked(tmp_path, levels, syntax):
+    path = write_instance(tmp_path / "a.dcm", levels[0], Instance(syntax=syntax))
+    with DicomSource(path) as slide:
+        offset, count = slide._planes[0][0].image._frames[0].places[-1].tolist()
+    tile_cache().clear()
+    path.write_bytes(path.read_bytes()[: offset + count // 2])
+    with DicomSource(path) as slide:
+        slide.read_region(0, 0, 0, 300, 420)
+        assert slide.damage.places == ((0, 2, 3),)
+
+
+def test_a_file_that_vanishes_is_an_error_and_no_damage(tmp_path, levels, monkeypatch):
+    from napari_gimp.slide.tiff_bytes import FileBytes
+
+    def unplugged(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with DicomSource(write_dicom(tmp_path / "s", levels)) as slide:
+        monkeypatch.setattr(FileBytes, "read", unplugged)
+        with pytest.raises(SlideError, match=r"can no longer be read.*drive"):
+            slide.read_region(0, 0, 0, 300, 420)
+        assert len(slide.damage) == 0
+
+
+def test_a_closed_slide_says_so(tmp_path, levels):
+    slide = DicomSource(write_dicom(tmp_path / "s", levels))
+    slide.close()
+    with pytest.raises(SlideError, match="closed"):
+        slide.read_region(0, 0, 0, 10, 10)
+    with pytest.raises(SlideError, match="closed"):
+        slide.read_associated("label")
+
+
+def test_a_dicom_file_that_is_no_slide_is_refused(tmp_path):
+    path = write_other(tmp_path / "capture.dcm")
+    with pytest.raises(SlideError, match=r"no slide .Secondary Capture") as caught:
+        open_slide(path)
+    assert PATIENT not in str(caught.value)
+    with pytest.raises(SlideError, match="1 DICOM files but no slide"):
+        open_slide(tmp_path)
+
+
+def test_a_label_without_levels_is_refused(tmp_path, levels):
+    path = write_instance(tmp_path / "a.dcm", levels[2], Instance(flavour="LABEL"))
+    with pytest.raises(SlideError, match="no level"):
+        DicomSource(path)
+
+
+@pytest.mark.parametrize("kept", [140, 400, 900])
+def test_a_header_that_is_cut_off_is_refused(tmp_path, levels, kept):
+    folder = write_dicom(tmp_path / "s", levels[:2])
+    path = folder / "level-1.dcm"
+    path.write_bytes(path.read_bytes()[:kept])
+    for given in (folder, path, folder / "level-0.dcm"):
+        with pytest.raises(SlideError) as caught:
+            DicomSource(given)
+        assert "level-1.dcm" in str(caught.value)
+        assert PATIENT not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "said"),
+    [
+        ("PhotometricInterpretation", "MONOCHROME1", "MONOCHROME1"),
+        ("PixelRepresentation", 1, "8 bits"),
+        ("NumberOfFrames", 3, "damaged"),
+        ("TotalPixelMatrixRows", 2**31, "damaged"),
+        ("Rows", 0, "damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path, levels, attribute, value, said):
+    path = write_instance(tmp_path / "a.dcm", levels[0])
+    rewritten(path, **{attribute: value})
+    with pytest.raises(SlideError, match=said) as caught:
+        DicomSource(path)
+    assert PATIENT not in str(caught.value)
+
+
+def test_twelve_bits_uncompressed_are_refused_by_name(tmp_path, grey):
+    path = write_instance(tmp_path / "a.dcm", grey >> 4)
+    rewritten(path, BitsStored=12, HighBit=11)
+    with pytest.raises(SlideError, match="12 bits per sample uncompressed"):
+        DicomSource(path)
+
+
+def test_tiles_beside_the_grid_are_refused(tmp_path, levels):
+    how = Instance(missing=frozenset())
+    path = write_instance(tmp_path / "a.dcm", levels[0], how)
+    dataset = pydicom.dcmread(path)
+    place = dataset.PerFrameFunctionalGroupsSequence[5].PlanePositionSlideSequence[0]
+    place.RowPositionInTotalImagePixelMatrix -= 30
+    dataset.save_as(path)
+    with pytest.raises(SlideError, match="1 tiles beside the grid of 128 x 128 px"):
+        DicomSource(path)
+
+
+def test_is_dicom_knows_files_and_folders(tmp_path, levels):
+    folder = write_dicom(tmp_path / "s", levels[:1])
+    (tmp_path / "empty").mkdir()
+    assert is_dicom(folder)
+    assert is_dicom(folder / "level-0.dcm")
+    assert not is_dicom(tmp_path / "empty")
+    assert not is_dicom(tmp_path / "absent.dcm")
+
+
+@pytest.mark.real_data
+def test_the_dicom_and_svs_forms_of_a_slide_lie_on_each_other(shared_data):
+    """The DICOM form was compressed anew, so its pixels are near, not the same."""
+    with (
+        open_slide(shared_data / "slides" / "CMU-1-dicom") as dicom,
+        open_slide(shared_data / "slides" / "CMU-1-Small-Region.svs") as svs,
+    ):
+        rows, cols = svs.levels[0].shape
+        assert dicom.levels[0].shape == (rows, cols)
+        assert dicom.mpp == pytest.approx(svs.mpp, rel=1e-3)
+        assert dicom.associated == ("label", "macro", "thumbnail")
+        wanted = svs.read_region(0, 1500, 900, 600, 600).mean(axis=2)
+        found = dicom.read_region(0, 1500, 900, 600, 600).mean(axis=2)
+    off = {
+        (dy, dx): np.abs(np.roll(found, (dy, dx), (0, 1)) - wanted).mean()
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+    }
+    aligned = off.pop((0, 0))
+    assert aligned < 3
+    assert min(off.values()) > 2 * aligned
+
+
+@pytest.mark.real_data
+def test_the_real_slide_is_read_as_wsidicom_reads_it(shared_data):
+    path = shared_data / "slides" / "CMU-1-dicom"
+    box = (1000, 900, 700, 800)
+    with open_slide(path) as slide:
+        found = slide.read_region(0, *box)
+    np.testing.assert_array_equal(found, by_wsidicom(path, 0, box))
