@@ -43,6 +43,7 @@ wheel: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench_tiles.py
 	$(BIN)/python benchmarks/bench_features.py
+	$(BIN)/python benchmarks/bench_start.py
 
 # Make the shipped demo model anew (about an hour on two cores).
 DEMO_WORDS := --licence "BSD-3-Clause" --description "Demonstration on synthetic \

@@ -1,10 +1,11 @@
-"""napari's reader: a slide becomes one multi-scale layer in um.
+"""napari's reader: a slide becomes a multi-scale layer in um, or one per channel.
 
 Importing this module is cheap; libraries load when a file is opened.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
-SUFFIXES = {
+ENDINGS = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".mrxs", ".vms", ".vmu"),
-    *(".svslide", ".czi", ".dcm", ".zarr", ".png", ".jpg", ".jpeg"),
-}
+    *(".svslide", ".czi", ".dcm", ".zarr", ".zarr.zip", ".ozx"),
+    *(".png", ".jpg", ".jpeg"),
+)
 DICOM_SLIDE = b"1.2.840.10008.5.1.4.1.1.77.1.6"
 """What a DICOM file's head holds if it is a whole-slide image."""
 DICOM_HEAD = 1024
+ZARR_METADATA = (".zattrs", "zarr.json", "0/.zattrs", "0/zarr.json")
+ZARR_HEAD = 1 << 18
 FILES_TRIED = 64
 """Files of a folder that are looked at; a DICOM slide has about a dozen."""
 
@@ -46,31 +50,32 @@ def read_slides(
     mpp: float | tuple[float, float] | None = None,
     srgb: bool = False,
 ) -> list[LayerData]:
-    """Open slides and return a layer for each; see `slide_layer`.
+    """Open slides and return their layers; see `slide_layers`.
 
     Raises
     ------
     SlideError
         If a file is no slide.
     """
-    drawings = [slide_layer(Path(one), mpp=mpp, srgb=srgb) for one in _paths(path)]
+    opened = [slide_layers(Path(one), mpp=mpp, srgb=srgb) for one in _paths(path)]
     _sharpen_in_viewer()
-    return drawings
+    return [layer for layers in opened for layer in layers]
 
 
-def slide_layer(
+def slide_layers(
     path: Path,
     *,
     mpp: float | tuple[float, float] | None = None,
     srgb: bool = False,
-) -> LayerData:
-    """Open a slide and return its layer: progressive levels, in um.
+) -> list[LayerData]:
+    """Open a slide and return its layers: progressive levels, in um.
 
-    Where the file states no plausible um/px and `mpp` gives none, what the user
-    said of this slide before counts; if nothing, the layer is in pixels and a
-    warning says what to do. The layer's metadata hold the path
-    ("gimp_slide") and the `SlideView` ("gimp_view"), whose `updated` asks for a
-    refresh of the layer.
+    A colour picture is one layer; separate channels are one each, added up in their
+    colours. Where the file states no plausible um/px and `mpp` gives none, what the
+    user said of this slide before counts; if nothing, the layers are in pixels and a
+    warning says what to do. The metadata of each hold the path ("gimp_slide"), the
+    channel ("gimp_channel", None for colour) and the `SlideView` ("gimp_view") that
+    all of a slide share, whose `updated` asks for a refresh of them.
 
     Parameters
     ----------
@@ -93,7 +98,11 @@ def slide_layer(
     source = open_slide(path, mpp=mpp, srgb=srgb)
     source.resolution = with_memory(source.resolution, source.fingerprint)
     view = SlideView(source)
-    return view.levels, _layer_kwargs(source, view), "image"
+    common = _common_kwargs(source, view)
+    if source.rgb:
+        return [(view.levels, common, "image")]
+    channels = range(source.channels)
+    return [_channel_layer(source, view, channel, common) for channel in channels]
 
 
 def _may_be_slide(path: Path) -> bool:
@@ -101,11 +110,13 @@ def _may_be_slide(path: Path) -> bool:
         return _is_zarr(path) or _holds_dicom_slide(path)
     if path.suffix.lower() == ".dcm":
         return _is_dicom_slide(path)
-    return path.suffix.lower() in SUFFIXES
+    return path.name.lower().endswith(ENDINGS)
 
 
 def _is_zarr(folder: Path) -> bool:
-    return (folder / ".zattrs").is_file() or (folder / "zarr.json").is_file()
+    """Whether a folder, or the first image in it, says that it is OME-Zarr."""
+    texts = (_head(folder / at, ZARR_HEAD) for at in ZARR_METADATA)
+    return any(b'"multiscales"' in text for text in texts)
 
 
 def _holds_dicom_slide(folder: Path) -> bool:
@@ -115,16 +126,23 @@ def _holds_dicom_slide(folder: Path) -> bool:
 
 def _is_dicom_slide(path: Path) -> bool:
     """Whether a file's first kilobyte says that it is a DICOM whole-slide image."""
+    head = _head(path, DICOM_HEAD)
+    return head[128:132] == b"DICM" and DICOM_SLIDE in head
+
+
+def _head(path: Path, count: int) -> bytes:
+    """Return a file's first bytes, none where there is no file to read."""
     try:
         with path.open("rb") as file:
-            head = file.read(DICOM_HEAD)
+            return file.read(count)
     except OSError:
-        return False
-    return head[128:132] == b"DICM" and DICOM_SLIDE in head
+        return b""
 
 
 def _sharpen_in_viewer() -> None:
     """Have the open viewer refresh slide layers as tiles arrive, docks or none."""
+    if "qtpy" not in sys.modules:  # no window, and asking for it would import Qt
+        return
     from napari import current_viewer
 
     viewer = current_viewer()
@@ -134,15 +152,32 @@ def _sharpen_in_viewer() -> None:
         scene_of(viewer)
 
 
-def _layer_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:
+def _common_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:
     return {
         "name": source.path.stem,
         "rgb": source.rgb,
         "multiscale": True,
         "cache": False,  # ours is enough; dask's would take a quarter of memory
-        "metadata": {"gimp_slide": str(source.path), "gimp_view": view},
+        "metadata": {
+            "gimp_slide": str(source.path),
+            "gimp_view": view,
+            "gimp_channel": None,
+        },
         **_place(source),
     }
+
+
+def _channel_layer(
+    source: SlideSource, view: SlideView, channel: int, common: dict[str, Any]
+) -> LayerData:
+    look = view.channel_look(channel)
+    kwargs = {
+        **common,
+        **look.layer_kwargs,
+        "name": common["name"] if look.alone else f"{common['name']} {look.name}",
+        "metadata": {**common["metadata"], "gimp_channel": channel},
+    }
+    return view.channel_levels(channel), kwargs, "image"
 
 
 def _place(source: SlideSource) -> dict[str, Any]:
