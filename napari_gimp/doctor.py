@@ -26,7 +26,7 @@ Status = Literal["ok", "warn", "missing"]
 
 PACKAGES = (
     "napari", "torch", "captum", "zarr", "dask", "tifffile", "imagecodecs",
-    "openslide-python", "openslide-bin", "safetensors", "lightning-fabric",
+    "openslide-python", "openslide-bin", "wsidicom", "safetensors", "lightning-fabric",
     "psygnal", "superqt", "matplotlib", "scikit-image", "pandas",
 )  # fmt: skip
 QT_LIBRARIES = (
@@ -77,6 +77,7 @@ def examine() -> list[Finding]:
         _encoder(),
         *_models(),
         _cache(),
+        _tile_cache(),
         _memory(),
         _disk(),
     ]
@@ -274,6 +275,20 @@ def _cache() -> Finding:
     except OSError as error:
         remedy = f"make {folder} writable"
         return Finding("cache folder", "missing", f"{folder}: {error}", remedy)
+
+
+def _tile_cache() -> Finding:
+    """Say how much memory decoded tiles may take, and who said so."""
+    from napari_gimp.slide.tiles import MB, VARIABLE, tile_cache
+
+    try:
+        budget = tile_cache().budget_bytes // MB
+    except GimpError as error:
+        remedy = f"unset {VARIABLE} or give it a number"
+        return Finding("tile cache", "missing", str(error), remedy)
+    stated = os.environ.get(VARIABLE, "").strip()
+    whose = VARIABLE if stated else f"a quarter of memory or 4 GB; or set {VARIABLE}"
+    return Finding("tile cache", "ok", f"up to {budget:,} MB ({whose})")
 
 
 def _memory() -> Finding:

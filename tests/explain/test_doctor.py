@@ -1,10 +1,12 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from napari_gimp import doctor
 from napari_gimp.doctor import Finding
+from napari_gimp.slide.tiles import tile_cache
 
 
 @pytest.mark.slow
@@ -13,7 +15,15 @@ def test_it_looks_at_everything_once_and_never_fails() -> None:
     names = [finding.name for finding in findings]
 
     assert len(set(names)) == len(names)
-    assert {"Python", "packages", "Qt", "OpenGL", "GPU", "OpenSlide"} <= set(names)
+    assert {
+        "Python",
+        "packages",
+        "Qt",
+        "OpenGL",
+        "GPU",
+        "OpenSlide",
+        "tile cache",
+    } <= set(names)
     assert all(f.value for f in findings)
     assert all(f.remedy for f in findings if f.status != "ok")
 
@@ -51,6 +61,31 @@ def test_a_package_that_is_absent_is_named_with_the_way_to_get_it(
     assert finding.status == "missing"
     assert finding.value == "no no-such-package-at-all"
     assert finding.remedy.endswith("-m pip install no-such-package-at-all")
+
+
+@pytest.fixture
+def fresh_cache() -> Iterator[None]:
+    """The budget is asked for once per process; here once per test."""
+    tile_cache.cache_clear()
+    yield
+    tile_cache.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_cache")
+@pytest.mark.parametrize(
+    ("stated", "status", "says"),
+    [("700", "ok", "up to 700 MB"), ("much", "missing", "'much'"), ("", "ok", "MB")],
+)
+def test_the_tile_cache_is_told_with_who_set_it(
+    monkeypatch: pytest.MonkeyPatch, stated: str, status: str, says: str
+) -> None:
+    monkeypatch.setenv("NAPARI_GIMP_CACHE_MB", stated)
+
+    finding = doctor._tile_cache()
+
+    assert finding.status == status
+    assert says in finding.value
+    assert bool(finding.remedy) is (status == "missing")
 
 
 def test_a_probe_that_kills_its_process_is_only_a_finding() -> None:
