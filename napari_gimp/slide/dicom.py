@@ -23,6 +23,7 @@ from napari_gimp.slide.dicom_series import (
 )
 from napari_gimp.slide.factors import level_factors
 from napari_gimp.slide.fingerprint import fingerprint
+from napari_gimp.slide.refusals import NoReaderError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
@@ -77,7 +78,7 @@ class DicomSource(TiledSource):
         members = slide_series(path)
         volumes = [m.path for m in members if m.flavour == "VOLUME"]
         if not volumes:
-            raise SlideError(
+            raise NoReaderError(
                 f"{path.name} has no level (image type VOLUME) beside it: put all "
                 "files of the slide into one folder."
             )

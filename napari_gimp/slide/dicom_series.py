@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_gimp.errors import SlideError
+from napari_gimp.slide.refusals import NoReaderError
 
 MAGIC_AT, MAGIC = 128, b"DICM"
 SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -90,7 +91,7 @@ def slide_series(path: Path) -> list[Member]:
 def _series_of_file(path: Path) -> list[Member]:
     member = read_member(path)
     if not member.is_slide:
-        raise SlideError(
+        raise NoReaderError(
             f"{path.name} is a DICOM file but no slide ({_class_name(member)}): give "
             "a VL Whole Slide Microscopy Image, or the folder of its files."
         )
@@ -106,13 +107,13 @@ def _series_in_folder(folder: Path) -> list[Member]:
             slides.setdefault(member.series, []).append(member)
     if not slides:
         kinds = sorted({_class_name(member) for member in found})
-        raise SlideError(
+        raise NoReaderError(
             f"{folder.name} holds {len(found)} DICOM files but no slide "
             f"({', '.join(kinds)}): give a folder of VL Whole Slide Microscopy Images."
         )
     if len(slides) > 1:
         firsts = ", ".join(members[0].path.name for members in slides.values())
-        raise SlideError(
+        raise NoReaderError(
             f"{folder.name} holds {len(slides)} slides: give one file of the slide "
             f"you want ({firsts})."
         )

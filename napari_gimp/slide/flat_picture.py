@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.fingerprint import fingerprint
+from napari_gimp.slide.refusals import UnknownFormatError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiff_colour import on_white
@@ -101,7 +102,7 @@ def opened(path: Path) -> Iterator[Any]:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except Exception as error:  # damaged heads break Pillow in every way
-        raise SlideError(f"{path.name} is no picture: {error}.") from error
+        raise UnknownFormatError(f"{path.name} is no picture: {error}.") from error
     with image:
         yield image
 

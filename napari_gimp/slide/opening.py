@@ -15,14 +15,15 @@ from napari_gimp.slide.dicom import DicomSource, is_dicom
 from napari_gimp.slide.dicom_series import dicom_files
 from napari_gimp.slide.flat import FlatSource
 from napari_gimp.slide.ome_zarr import OmeZarrSource, is_ome_zarr
-from napari_gimp.slide.openslide import OpenSlideSource, UnknownFormatError
-from napari_gimp.slide.resolution import from_user
-from napari_gimp.slide.tiff import TiffSource
-from napari_gimp.slide.tiff_tags import (
+from napari_gimp.slide.openslide import OpenSlideSource
+from napari_gimp.slide.refusals import (
     NoReaderError,
     OpenSlideOnlyError,
     PictureOnlyError,
+    UnknownFormatError,
 )
+from napari_gimp.slide.resolution import from_user
+from napari_gimp.slide.tiff import TiffSource
 from napari_gimp.slide.tiled import TiledSource
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -166,16 +167,29 @@ def _first_that_reads(path: Path, readers: tuple[Reader, ...]) -> TiledSource:
 
 def _nobody(path: Path, refusals: list[Refusal]) -> SlideError:
     """Return what to tell where no reader can: who refused what, and what helps."""
-    name = path.name
-    if isinstance(refusals[0].error, UnknownFormatError):
+    unknown = all(isinstance(r.error, UnknownFormatError) for r in refusals)
+    if len(refusals) == 1 and not unknown and refusals[0].reader is not OPENSLIDE:
+        return _alone(path, refusals[0])
+    if len(refusals) > 1 and unknown:
         return SlideError(
-            f"{name} is not a slide: give an SVS, TIFF, OME-TIFF, OME-Zarr, DICOM, "
-            "NDPI, MRXS, SCN, BIF or another file that OpenSlide reads, or a PNG or "
-            "JPEG picture."
+            f"{path.name} is not a slide: give an SVS, TIFF, OME-TIFF, OME-Zarr, "
+            "DICOM, NDPI, MRXS, SCN, BIF or another file that OpenSlide reads, or a "
+            "PNG or JPEG picture."
         )
     said = "; ".join(refusal.about(path) for refusal in refusals)
     return SlideError(
-        f"{name} cannot be read: copy it again from its source in case it is damaged, "
-        f"or convert it with QuPath or `vips tiffsave {shlex.quote(name)} out.tif "
-        f"--tile --pyramid --compression jpeg` ({said})."
+        f"{path.name} cannot be read: copy it again from its source in case it is "
+        "damaged, or convert it with QuPath or `vips tiffsave "
+        f"{shlex.quote(path.name)} out.tif --tile --pyramid --compression jpeg` "
+        f"({said})."
+    )
+
+
+def _alone(path: Path, refusal: Refusal) -> SlideError:
+    """Return what the only reader of a format said, with its own advice."""
+    if isinstance(refusal.error, SlideError):
+        return SlideError(str(refusal.error))
+    return SlideError(
+        f"{path.name} cannot be read: copy it again from its source, it may be "
+        f"incomplete ({refusal.about(path)})."
     )

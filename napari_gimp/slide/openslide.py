@@ -26,6 +26,7 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.companions import companions
 from napari_gimp.slide.factors import level_factors
 from napari_gimp.slide.fingerprint import fingerprint
+from napari_gimp.slide.refusals import UnknownFormatError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
@@ -50,10 +51,6 @@ PROPERTIES = {
 }
 """The only properties that are passed on: others hold names, dates and barcodes."""
 BOUNDS = tuple(f"openslide.bounds-{side}" for side in ("width", "height", "x", "y"))
-
-
-class UnknownFormatError(SlideError):
-    """OpenSlide does not know the format at all."""
 
 
 class OpenSlideSource(TiledSource):

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.factors import level_factor
-from napari_gimp.slide.tiff_chain import check_chain
-from napari_gimp.slide.tiff_colour import look
-from napari_gimp.slide.tiff_ome import OmeImage, check_planes, ome_images
-from napari_gimp.slide.tiff_tags import (
+from napari_gimp.slide.refusals import (
     NoReaderError,
     OpenSlideOnlyError,
     PictureOnlyError,
 )
+from napari_gimp.slide.tiff_chain import check_chain
+from napari_gimp.slide.tiff_colour import look
+from napari_gimp.slide.tiff_ome import OmeImage, check_planes, ome_images
 
 OPENSLIDE_ONLY = ("ndpi", "philips", "bif", "scn")
 """Vendors whose levels need corrections that OpenSlide makes."""

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_gimp.errors import SlideError
 from napari_gimp.slide.fingerprint import fingerprint
 from napari_gimp.slide.resolution import from_file, from_tags
 from napari_gimp.slide.source import Level, Resolution
@@ -20,18 +19,6 @@ if TYPE_CHECKING:
 
 NO_LENGTH = 1
 """ResolutionUnit: the numbers give the ratio of the sides only."""
-
-
-class NoReaderError(SlideError):
-    """The content is none that a slide has, so no other reader is to be tried."""
-
-
-class OpenSlideOnlyError(SlideError):
-    """The TIFF is for OpenSlide: what that reader says of it counts."""
-
-
-class PictureOnlyError(SlideError):
-    """The TIFF is a plain picture: what the picture reader says of it counts."""
 
 
 def slide_facts(
