@@ -53,8 +53,9 @@ class Damage:
                 return ""
             count, (level, row, col) = len(self._reasons), next(iter(self._reasons))
         tiles = "1 tile" if count == 1 else f"{count:,} tiles"
+        count_as = "counts" if count == 1 else "count"
         return (
             f"{self._name}: {tiles} could not be decoded (the first: level {level}, "
-            f"row {row}, column {col}) and count as empty; copy the file again from "
-            "its source."
+            f"row {row}, column {col}) and {count_as} as empty; copy the file again "
+            "from its source."
         )

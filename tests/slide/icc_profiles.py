@@ -11,7 +11,8 @@ def srgb_profile() -> bytes:
     """Return sRGB itself: converting from it changes nothing."""
     from PIL import ImageCms
 
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    made = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    return made[:24] + struct.pack(">6H", 2020, 1, 1, 0, 0, 0) + made[36:]
 
 
 def swapped_profile() -> bytes:
