@@ -34,9 +34,9 @@ def picture(
     low = knots[y + 1][:, x] * (1 - wx) + knots[y + 1][:, x + 1] * wx
     values = top * (1 - wy) + low * wy
     if np.dtype(dtype).kind == "f":
-        return values.astype(dtype)
+        return np.ascontiguousarray(values, dtype)
     high = np.iinfo(dtype).max
-    return np.rint(values * high).astype(dtype)
+    return np.ascontiguousarray(np.rint(values * high), dtype)
 
 
 def halved(finest: np.ndarray, levels: int = 3) -> list[np.ndarray]:
