@@ -34,8 +34,9 @@ class Refresher(QObject):
         super().__init__()
         self._view = view
         self._layers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._early: dict[int, tuple[float, float]] = {}
         self._due = False
-        self._thumbnails = view.base.complete.is_set()
+        self._complete = view.base.complete.is_set()
         self._asked.connect(self._refresh, Qt.ConnectionType.QueuedConnection)
         view.updated.connect(self._ask)
 
@@ -45,6 +46,8 @@ class Refresher(QObject):
     def add(self, layer: Any) -> None:
         """Refresh this layer too; also for what arrived before."""
         self._layers.add(layer)
+        if not self._complete:
+            self._early[id(layer)] = tuple(layer.contrast_limits)
         self._ask()
 
     def remove(self, layer: Any) -> None:
@@ -64,11 +67,20 @@ class Refresher(QObject):
     def _refresh(self) -> None:
         self._due = False
         start = time.perf_counter()
-        thumbnail = not self._thumbnails and self._view.base.complete.is_set()
-        self._thumbnails |= thumbnail
+        first = not self._complete and self._view.base.complete.is_set()
+        self._complete |= first
         for layer in list(self._layers):
-            layer.refresh(extent=False, highlight=False, thumbnail=thumbnail)
+            if first:
+                self._set_contrast(layer)
+            layer.refresh(extent=False, highlight=False, thumbnail=first)
         QTimer.singleShot(MARK_MS, lambda: self._mark(start))
+
+    def _set_contrast(self, layer: Any) -> None:
+        """Make up for a contrast chosen before the coarsest level was there."""
+        chosen = tuple(layer.contrast_limits)
+        if not layer.rgb and self._early.get(id(layer)) == chosen:
+            channel = layer.metadata["gimp_channel"]
+            layer.contrast_limits = self._view.channel_look(channel).contrast
 
     def _mark(self, start: float) -> None:
         """Tell the view how long the viewer was busy with slicing and drawing."""

@@ -19,7 +19,7 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.decoding import decode_pool
 from napari_gimp.slide.display import display_levels
 from napari_gimp.slide.source import Pixels, SlideSource
-from napari_gimp.slide.view_base import ViewBase, shown_colour
+from napari_gimp.slide.view_base import FIRST_PAINT_S, ViewBase, shown_colour
 from napari_gimp.slide.view_channels import ChannelLook, channel_look
 from napari_gimp.slide.view_hatch import Hatch
 from napari_gimp.slide.view_level import ViewLevel
@@ -56,7 +56,7 @@ class SlideView:
         self._base_owner = (*self.tiles.token, "coarsest")
         base = list(self.tiles.under(self.base.number))
         decode_pool().request(self._base_owner, 0, base, self._work)
-        self.base.wait()
+        self.base.complete.wait(FIRST_PAINT_S)
 
     @property
     def levels(self) -> list[ViewLevel]:

@@ -32,12 +32,15 @@ class ChannelLook:
         The values drawn as black and as the full colour.
     visible
         Whether it is shown before anybody asks for it.
+    alone
+        Whether there is no other channel for it to be added to.
     """
 
     name: str
     colormap: str
     contrast: tuple[float, float]
     visible: bool
+    alone: bool
 
     @property
     def layer_kwargs(self) -> dict[str, Any]:
@@ -45,7 +48,7 @@ class ChannelLook:
         return {
             "colormap": self.colormap,
             "contrast_limits": self.contrast,
-            "blending": "additive",
+            "blending": "translucent" if self.alone else "additive",
             "visible": self.visible,
         }
 
@@ -70,6 +73,7 @@ def channel_look(source: SlideSource, channel: int, coarsest: Pixels) -> Channel
         colormap=colours[channel % len(colours)],
         contrast=contrast_of(coarsest),
         visible=channel < SHOWN,
+        alone=source.channels == 1,
     )
 
 

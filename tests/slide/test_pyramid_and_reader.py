@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_gimp.reader import get_reader, slide_layer
+from napari_gimp.reader import get_reader, slide_layers
 from napari_gimp.slide.pyramid import Pyramid
 from napari_gimp.slide.source import open_slide
 
@@ -110,9 +110,9 @@ def test_without_resolution_the_layer_is_in_pixels_and_says_so(tmp_path, texture
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, texture, tile=(128, 128), photometric="rgb")
     with pytest.warns(UserWarning, match=r"Shown in pixels\. a\.tif does not say"):
-        _, kwargs, _ = slide_layer(path)
+        [(_, kwargs, _)] = slide_layers(path)
     assert kwargs["units"] == ("pixel", "pixel")
     kwargs["metadata"]["gimp_view"].close()
-    _, kwargs, _ = slide_layer(path, mpp=0.25)
+    [(_, kwargs, _)] = slide_layers(path, mpp=0.25)
     assert kwargs["scale"] == (0.25, 0.25)
     kwargs["metadata"]["gimp_view"].close()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from napari_gimp.reader import slide_layer
+from napari_gimp.reader import slide_layers
 
 WAIT_MS = 20_000
 
@@ -63,7 +63,7 @@ def test_the_canvas_shows_the_patch_where_it_lies(
     planted, make_napari_viewer, signals_on_main, qtbot, zoom: float
 ):
     viewer = make_napari_viewer(show=True)
-    levels, kwargs, _ = slide_layer(planted.path)
+    [(levels, kwargs, _)] = slide_layers(planted.path)
     layer = viewer.add_image(levels, **kwargs)
     view = kwargs["metadata"]["gimp_view"]
     view.updated.connect(layer.refresh, thread="main")
