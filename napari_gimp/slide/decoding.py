@@ -48,16 +48,6 @@ class DecodePool:
         self._ready = threading.Condition()
         self._threads: list[threading.Thread] = []
 
-    def submit(self, key: Key, work: Work) -> None:
-        """Put `work` on top of the stack; the same key is moved up, not doubled.
-
-        Its owner must be another than that of any `request`, or a new generation
-        drops it.
-        """
-        with self._ready:
-            self._push(key, work)
-            self._wake(1)
-
     def request(
         self,
         owner: Hashable,

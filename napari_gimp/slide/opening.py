@@ -75,8 +75,16 @@ def open_with_fallback(
     if stated is not None:
         source.resolution = stated
     if srgb:
-        source.use_srgb()
+        _convert_to_srgb(source)
     return source
+
+
+def _convert_to_srgb(source: TiledSource) -> None:
+    try:
+        source.use_srgb()
+    except SlideError:
+        source.close()
+        raise
 
 
 def _readers(path: Path) -> tuple[Reader, ...]:

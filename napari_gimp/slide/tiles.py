@@ -17,10 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError
-from napari_gimp.slide.decoding import DecodePool, decode_pool
 from napari_gimp.slide.memory import usable_bytes
-
-__all__ = ["DecodePool", "TileCache", "decode_pool", "tile_cache"]
 
 Pixels = NDArray[np.generic]
 Key = tuple[Hashable, ...]

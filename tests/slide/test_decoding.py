@@ -29,11 +29,8 @@ class Blocked:
     def __init__(self, limit: int = 100) -> None:
         self.pool, self.done = DecodePool(1, limit), []
         self.plug = Gate()
-        self.pool.submit(("x", -1), self.plug)
+        self.pool.request("x", 0, [(-1,)], lambda _: self.plug())
         assert self.plug.begun.wait(WAIT_S)
-
-    def submit(self, owner: str, number: int) -> None:
-        self.pool.submit((owner, number), lambda: self.done.append(number))
 
     def request(self, owner: str, generation: int, numbers, idle=()) -> None:
         self.pool.request(
@@ -60,20 +57,20 @@ def blocked() -> Blocked:
 
 def test_what_was_asked_last_is_decoded_first(blocked):
     for number in (1, 2, 3):
-        blocked.submit("s", number)
+        blocked.request("s", 0, [number])
     assert blocked.run() == [3, 2, 1]
 
 
 def test_asking_again_moves_a_tile_up_and_does_not_double_it(blocked):
     for number in (1, 2, 3, 1):
-        blocked.submit("s", number)
+        blocked.request("s", 0, [number])
     assert blocked.run() == [1, 3, 2]
 
 
 def test_the_oldest_wishes_are_forgotten_when_there_are_too_many():
     blocked = Blocked(limit=2)
     for number in range(4):
-        blocked.submit("s", number)
+        blocked.request("s", 0, [number])
     assert blocked.run() == [3, 2]
 
 
@@ -133,11 +130,13 @@ def test_urgent_work_does_not_sink_into_the_idle_lane(blocked):
 
 def test_idle_work_waits_until_no_urgent_work_is_being_done():
     pool, urgent, idle = DecodePool(4), Gate(), Gate()
-    pool.submit(("a", 0), urgent)
+    pool.request("a", 0, [(0,)], lambda _: urgent())
     assert urgent.begun.wait(WAIT_S)
     pool.request("b", 0, [], lambda _: idle(), idle=[(0,)])
     finished = threading.Event()
-    pool.submit(("a", 1), finished.set)  # three threads are free all the while
+    pool.request(
+        "a", 0, [(1,)], lambda _: finished.set()
+    )  # three threads are free all the while
     assert finished.wait(WAIT_S)
     assert not idle.begun.is_set()
     urgent.go.set()
@@ -151,7 +150,7 @@ def test_idle_work_leaves_half_of_the_threads_free():
     assert gates[0].begun.wait(WAIT_S)
     assert gates[1].begun.wait(WAIT_S)
     urgent = threading.Event()
-    pool.submit(("s", 9), urgent.set)
+    pool.request("s", 0, [(9,)], lambda _: urgent.set())
     assert urgent.wait(WAIT_S)
     assert not gates[2].begun.is_set()
     gates[0].go.set()
@@ -168,7 +167,7 @@ def test_what_is_being_done_is_not_queued_again(blocked):
 
 def test_withdrawn_work_is_not_done_and_its_owner_starts_anew(blocked):
     blocked.request("gone", 9, [1], idle=[2])
-    blocked.submit("stays", 3)
+    blocked.request("stays", 0, [3])
     blocked.pool.withdraw("gone")
     blocked.request("gone", 0, [4])
     assert blocked.run() == [4, 3]
@@ -183,10 +182,10 @@ def test_pending_counts_what_is_queued_and_what_is_being_done(blocked):
 
 
 def test_the_pool_outlives_an_error(blocked, caplog):
-    blocked.submit("s", 5)
-    blocked.pool.submit(("s", "bad"), lambda: 1 / 0)
+    blocked.request("s", 0, [5])
+    blocked.pool.request("s", 0, [(6,)], lambda _: 1 / 0)
     assert blocked.run() == [5]
-    assert "decoding ('s', 'bad') failed" in caplog.text
+    assert "decoding ('s', 6) failed" in caplog.text
 
 
 def test_decode_threads_are_daemons_with_a_name(blocked):
