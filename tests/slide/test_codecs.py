@@ -11,12 +11,38 @@ import tifffile
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.source import open_slide
 from napari_gimp.slide.tiff import TiffSource
+from napari_gimp.slide.tiff_codec import empty_off_line
 from napari_gimp.slide.tiff_colour import ycbcr_to_rgb
+from tiff_files import picture, spoil, write_tiled
 
-LOSSLESS = [
-    *(("none", False), ("packbits", False)),
-    *((codec, p) for codec in ("deflate", "lzw", "zstd") for p in (False, True)),
-]
+LOSSLESS = {
+    "none": {},
+    "packbits": {"compression": "packbits"},
+    "deflate": {"compression": "deflate"},
+    "deflate with differences": {"compression": "deflate", "predictor": True},
+    "lzw": {"compression": "lzw"},
+    "lzw with differences": {"compression": "lzw", "predictor": True},
+    "zstd": {"compression": "zstd"},
+    "zstd with differences": {"compression": "zstd", "predictor": True},
+    "lzma": {"compression": "lzma"},
+    "png": {"compression": "png"},
+    "webp": {"compression": "webp", "compressionargs": {"lossless": True}},
+    "jpeg2000": {"compression": "jpeg2000", "compressionargs": {"reversible": True}},
+    "jpegxl": {"compression": "jpegxl", "compressionargs": {"lossless": True}},
+}
+KINDS = {
+    "grey": (1, np.uint8),
+    "grey of 16 bits": (1, np.uint16),
+    "colour of 16 bits": (3, np.uint16),
+    "floating point": (1, np.float32),
+}
+PICTURES_ONLY = ("png", "webp", "jpeg2000")
+LOSSY = {
+    "webp": lambda stored: imagecodecs.webp_decode(stored),
+    "jpeg2000": lambda stored: imagecodecs.jpeg2k_decode(stored),
+    "jpegxl": lambda stored: imagecodecs.jpegxl_decode(stored),
+    "jpeg": lambda stored: imagecodecs.jpeg8_decode(stored, outcolorspace="RGB"),
+}
 
 
 def whole(path) -> np.ndarray:
@@ -25,17 +51,84 @@ def whole(path) -> np.ndarray:
         return slide.read_region(0, 0, 0, *slide.levels[0].shape)
 
 
-@pytest.mark.parametrize(("compression", "predictor"), LOSSLESS)
-def test_lossless_tiles_come_back_as_written(write, texture, compression, predictor):
-    path = write([texture], compression=compression, predictor=predictor)
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_lossless_tiles_come_back_as_written(write, texture, codec):
+    path = write([texture], **LOSSLESS[codec])
     np.testing.assert_array_equal(whole(path), texture)
 
 
-def test_lossless_jpeg_2000_comes_back_as_written(write, texture):
-    path = write(
-        [texture], compression="jpeg2000", compressionargs={"reversible": True}
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_lossless_tiles_of_other_kinds_come_back_as_written(tmp_path, codec, kind):
+    channels, dtype = KINDS[kind]
+    if codec == "webp" or (dtype == np.float32 and codec in PICTURES_ONLY):
+        pytest.skip("the codec has no such pixels")
+    pixels = picture(channels=channels, dtype=dtype)
+    path = write_tiled(tmp_path / "a.tif", [pixels], **LOSSLESS[codec])
+    np.testing.assert_array_equal(whole(path), pixels)
+
+
+@pytest.mark.parametrize("codec", LOSSY)
+def test_lossy_tiles_are_what_the_codec_makes_of_their_bytes(write, texture, codec):
+    path = write([texture], compression=codec, compressionargs={"level": 60})
+    pixels = whole(path)
+    with tifffile.TiffFile(path) as tiff, path.open("rb") as file:
+        page = tiff.pages[0]
+        for index in (0, 9):  # the first tile, and one inside
+            file.seek(page.dataoffsets[index])
+            expected = LOSSY[codec](file.read(page.databytecounts[index]))
+            y, x = index // 8 * 128, index % 8 * 128
+            np.testing.assert_array_equal(pixels[y : y + 128, x : x + 128], expected)
+    assert np.abs(pixels.astype(int) - texture).mean() < 4
+
+
+def test_grey_jpeg_is_one_channel(tmp_path):
+    pixels = picture(channels=1)
+    path = write_tiled(tmp_path / "a.tif", [pixels], compression="jpeg")
+    np.testing.assert_array_equal(whole(path)[:, :, 0], tifffile.imread(path))
+
+
+def test_jpeg_of_12_bits_is_spread_over_16(tmp_path):
+    pixels = picture(256, 256, dtype=np.uint16) >> 4
+    options = {"bitspersample": 12, "compressionargs": {"bitspersample": 12}}
+    path = write_tiled(tmp_path / "a.tif", [pixels], compression="jpeg", **options)
+    stored = tifffile.imread(path).astype(float)
+    assert stored.max() < 4096
+    expected = np.rint(stored * (65535 / 4095))
+    np.testing.assert_array_equal(whole(path), expected)
+
+
+def test_jpeg_whose_tables_stand_apart_is_read_as_in_aperio(tmp_path, texture):
+    """The tables are in a tag of their own; tiles hold none."""
+    import io
+
+    from PIL import Image
+
+    def encoded(pixels: np.ndarray, streamtype: int) -> bytes:
+        file = io.BytesIO()
+        options = {"quality": 90, "subsampling": 0, "streamtype": streamtype}
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, "jpeg", **options)
+        return file.getvalue()
+
+    tables = encoded(texture[:256, :256], 1)
+    tiles = [encoded(texture[:256, x : x + 256], 2) for x in (0, 256)]
+    assert all(b"\xff\xdb" not in tile for tile in tiles)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        iter(tiles),
+        shape=(256, 512, 3),
+        dtype=np.uint8,
+        photometric="ycbcr",
+        subsampling=(1, 1),
+        compression="jpeg",
+        tile=(256, 256),
+        extratags=[(347, 7, len(tables), tables, True)],
+        metadata=None,
     )
-    np.testing.assert_array_equal(whole(path), texture)
+    pixels = whole(path)
+    np.testing.assert_array_equal(pixels, tifffile.imread(path))
+    assert np.abs(pixels.astype(int) - texture[:256, :512]).mean() < 2
 
 
 def test_planes_stored_one_by_one_come_back_as_colour(write, texture):
@@ -182,16 +275,6 @@ def test_ome_tiff_with_sub_levels_is_read_with_its_um(tmp_path, texture):
     np.testing.assert_array_equal(region, texture[::2, ::2])
 
 
-def spoil(path, page: int, tile: int) -> None:
-    """Overwrite the stored bytes of one tile."""
-    with tifffile.TiffFile(path) as tiff:
-        offset = tiff.pages[page].dataoffsets[tile]
-        count = tiff.pages[page].databytecounts[tile]
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\xff" * count)
-
-
 def test_a_damaged_tile_is_named_and_the_others_still_read(write, texture):
     path = write([texture], compression="deflate")
     spoil(path, 0, 0)
@@ -208,3 +291,12 @@ def test_a_slide_whose_coarse_level_is_damaged_still_opens(write, texture):
     with open_slide(path) as slide:
         assert slide.reader == "tifffile"
         np.testing.assert_array_equal(slide.read_region(0, 0, 0, 700, 900), texture)
+
+
+@pytest.mark.parametrize("shape", [(256, 256, 3), (240, 240, 1), (7, 5, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_memory_for_a_tile_lies_off_the_lines_that_pass_by_the_cache(shape, dtype):
+    arrays = [empty_off_line(shape, np.dtype(dtype)) for _ in range(20)]
+    assert all(array.ctypes.data % 32 == 16 for array in arrays)
+    assert all(array.shape == shape and array.dtype == dtype for array in arrays)
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in arrays)
