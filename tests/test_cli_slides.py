@@ -209,3 +209,19 @@ def test_fluorescence_is_refused_before_anything_is_computed(
     for part in ("DAPI, CD8", "uint16", "H&E", "viewed, not analysed"):
         assert part in said
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+def test_a_brown_slide_is_warned_of_once_and_before_it_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brown = np.full((SIDE_PX, SIDE_PX, 3), (120, 80, 50), np.uint8)
+    path = tmp_path / "dab.tif"
+    tifffile.imwrite(path, brown, photometric="rgb", tile=(TILE, TILE))
+    words = ["run", str(path), "--mpp", "0.5", "--device", "cpu", "--out"]
+
+    assert main([*words, str(tmp_path / "out")]) == 0
+
+    said = capsys.readouterr().err
+    assert said.count("immunohistochemistry") == 1
+    assert said.splitlines()[0].startswith("warning: 100% of the tissue is brown")

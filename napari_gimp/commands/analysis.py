@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from napari_gimp.commands.options import add_command, add_slide_options
 from napari_gimp.commands.progress import Bar, silence_damage_log
 
 if TYPE_CHECKING:
-    from napari_gimp.explain.inference import Request
+    from napari_gimp.explain.inference import Event, Request
     from napari_gimp.explain.models import ListedModel
     from napari_gimp.explain.result import Result
 
@@ -112,7 +113,7 @@ def run_(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print((arguments.out / "result.json").read_text(encoding="utf-8"))
     else:
-        _print_result(result)
+        _print_probabilities(result)
 
 
 def _request(**fields: Any) -> Request:
@@ -122,29 +123,41 @@ def _request(**fields: Any) -> Request:
 
 
 def _run_to_report(request: Request, out: Path, *, quiet: bool = False) -> Result:
-    """Analyse, then write result and report together or not at all."""
-    from napari_gimp.explain.inference import Finished, Progress, Warned, analyse
+    """Analyse, then write result and report together or not at all.
+
+    Warnings are printed once, those that are known early before the model runs.
+    """
+    from napari_gimp.explain.inference import analyse
     from napari_gimp.export import check_out, write_result
 
     check_out(out)
-    finished: Finished | None = None
+    told: set[str] = set()
     with Bar("") as bar:
-        for event in analyse(request):
-            if isinstance(event, Progress):
-                bar.to(event.done, event.total, event.stage)
-            elif isinstance(event, Warned) and not quiet:
-                bar.say(f"warning, before running: {event.text}")
-            elif isinstance(event, Finished):
-                finished = event
-    assert finished is not None, "analyse ends with Finished or raises"
-    write_result(finished.result, out)
+        result = _followed(analyse(request), bar, told, quiet)
+    write_result(result, out)
     if not quiet:
         print(f"Report: {(out / 'report.html').resolve()}")
-    return finished.result
+        for text in result.warnings:
+            if text not in told:
+                print(f"warning: {text}", file=sys.stderr)
+    return result
 
 
-def _print_result(result: Result) -> None:
+def _followed(events: Iterable[Event], bar: Bar, told: set[str], quiet: bool) -> Result:
+    """Show an analysis as it goes, note in `told` what was printed; return its end."""
+    from napari_gimp.explain.inference import Finished, Progress, Warned
+
+    for event in events:
+        if isinstance(event, Progress):
+            bar.to(event.done, event.total, event.stage)
+        elif isinstance(event, Warned) and not quiet:
+            bar.say(f"warning: {event.text}")
+            told.add(event.text)
+        elif isinstance(event, Finished):
+            return event.result
+    raise AssertionError("analyse ends with Finished or raises")
+
+
+def _print_probabilities(result: Result) -> None:
     for name, probability in zip(result.classes, result.probabilities, strict=True):
         print(f"{name:>20}  {probability:6.1%}")
-    for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)

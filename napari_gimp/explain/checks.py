@@ -129,8 +129,8 @@ def about_colours(card: Card, source: SlideSource, tissue: Tissue) -> Iterator[s
             "shows glass: is it fluorescence saved as a colour picture? Give the H&E "
             "slide."
         )
-    converted = bool(card.cohort.get("srgb", False))
-    if converted != source.srgb and source.icc is not None:
+    converted = card.cohort.get("srgb")  # older cards do not say
+    if source.icc is not None and converted not in (None, source.srgb):
         yield (
             "The model was trained on slides "
             + ("converted" if converted else "as scanned, not converted")

@@ -122,12 +122,19 @@ def test_damaged_tiles_are_said_once_with_their_number(card: Card) -> None:
 
 @pytest.mark.parametrize(
     ("trained", "seen", "said"),
-    [(True, False, True), (False, True, True), (True, True, False), (False,) * 3],
+    [
+        (True, False, True),
+        (False, True, True),
+        (True, True, False),
+        (False, False, False),
+        (None, True, False),
+    ],
 )
 def test_colours_converted_unlike_the_training_slides_are_said(
-    card: Card, trained: bool, seen: bool, said: bool
+    card: Card, trained: bool | None, seen: bool, said: bool
 ) -> None:
-    model = replace(card, cohort={**card.cohort, "srgb": trained})
+    recorded = {} if trained is None else {"srgb": trained}
+    model = replace(card, cohort={**card.cohort, **recorded})
     slide = Slide(icc=b"profile", srgb=seen)
 
     texts = warnings(model, slide, TISSUE, None, FEATURES, MEAN)
