@@ -14,17 +14,20 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.fingerprint import fingerprint
 
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-SAMPLES, SAMPLE_BYTES = 24, 1 << 14
+SIZES, SAMPLES, SAMPLE_BYTES = 128, 24, 1 << 14
+"""Chunk files of each level whose size, and of whose ends so many bytes, name it."""
+METADATA_BYTES = 1 << 20
 
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder, or a zip file, holds a zarr group or array."""
     if path.is_dir():
         return any((path / name).is_file() for name in METADATA)
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as packed:
+            return any(name in METADATA for name in packed.namelist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
-    with zipfile.ZipFile(path) as packed:
-        return any(name in METADATA for name in packed.namelist())
 
 
 def open_group(path: Path) -> Any:
@@ -52,49 +55,77 @@ def open_group(path: Path) -> Any:
         ) from error
 
 
-def content_fingerprint(path: Path, image: Path, arrays: Sequence[Any]) -> str:
-    """Return a hex digest of the metadata, the coarsest level and samples of each.
+def read_text(path: Path, name: str) -> str:
+    """Return a file within the folder or zip file as text, "" where there is none."""
+    try:
+        if path.is_dir():
+            return (path / name).read_text(encoding="utf-8", errors="replace")
+        with zipfile.ZipFile(path) as packed:
+            return packed.read(name).decode(errors="replace")
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return ""
+
+
+def is_there(path: Path, array: Any) -> bool:
+    """Whether a level's metadata can still be read, so its chunks could be."""
+    if path.is_file():
+        return True
+    return any((path / array.path / name).is_file() for name in METADATA)
+
+
+def content_fingerprint(path: Path, group: Any, arrays: Sequence[Any]) -> str:
+    """Return a hex digest of the metadata and of chunk files spread over each level.
 
     Parameters
     ----------
     path
         The folder or zip file.
-    image
-        The folder of the image's group; `path` itself but for a series.
+    group
+        The zarr group of the image.
     arrays
-        The levels, finest first.
+        Its levels.
     """
     if path.is_file():
         return fingerprint(path)
     digest = hashlib.sha256()
-    for name in METADATA:
-        digest.update(_bytes(image / name, 1 << 24))
-    for array in arrays:
-        folder = image / array.basename
+    for node in (group, *arrays):
+        folder = path / node.path
         for name in METADATA:
-            digest.update(_bytes(folder / name, 1 << 24))
-        for key in _sampled_chunks(array):
-            digest.update(key.encode() + _bytes(folder / key, SAMPLE_BYTES))
+            digest.update(_ends(folder / name, METADATA_BYTES))
+    for array in arrays:
+        folder = path / array.path
+        for key in _chunks(array, SIZES):
+            digest.update(f"{key}:{_size(folder / key)}".encode())
+        for key in _chunks(array, SAMPLES):
+            digest.update(_ends(folder / key, SAMPLE_BYTES))
     return digest.hexdigest()[:32]
 
 
-def _sampled_chunks(array: Any) -> Iterator[str]:
+def _chunks(array: Any, most: int) -> Iterator[str]:
     """Yield the keys of chunk files (or shards) spread over a level."""
     sides = array.shards or array.chunks
     grid = [-(-a // b) for a, b in zip(array.shape, sides, strict=True)]
     count = int(np.prod(grid, dtype=np.int64))
-    for number in np.unique(np.linspace(0, count - 1, SAMPLES).astype(np.int64)):
+    for number in np.unique(np.linspace(0, count - 1, most).astype(np.int64)):
         place = np.unravel_index(number, grid)
         yield array.metadata.encode_chunk_key(tuple(int(i) for i in place))
 
 
-def _bytes(path: Path, most: int) -> bytes:
+def _size(path: Path) -> int:
+    """Return a file's size, -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _ends(path: Path, most: int) -> bytes:
     """Return a file's size, head and tail; b"" where there is none."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(most)
-            file.seek(max(0, size - most))
+            file.seek(max(len(head), size - most))
             return f"{size}:".encode() + head + file.read(most)
     except OSError:
         return b""
