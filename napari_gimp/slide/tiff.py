@@ -25,6 +25,7 @@ from napari_gimp.slide.tiff_colour import look
 from napari_gimp.slide.tiff_levels import (
     StoredImage,
     at_border,
+    check_page,
     open_tiff,
     tiled_image,
 )
@@ -119,8 +120,13 @@ class TiffSource(TiledSource):
                 f"{self.path.name} has no image called {name!r}; it has "
                 f"{', '.join(self.associated) or 'none'}."
             )
-        series = self._image.associated[name]
-        return at_border(self.path.name, lambda: associated_pixels(series, name))
+        try:
+            return associated_pixels(self._image.associated[name], name)
+        except Exception as error:  # damaged tags break tifffile in every way
+            raise SlideError(
+                f"The {name} image in {self.path.name} cannot be decoded ({error}): "
+                "copy the file again from its source."
+            ) from error
 
     def close(self) -> None:
         """Release file handles and cached tiles."""
@@ -193,6 +199,7 @@ class TiffSource(TiledSource):
 def associated_pixels(series: Any, name: str) -> Pixels:
     """Return the pixels (h, w, C) of a series that holds one small image."""
     page = series.keyframe
+    check_page([page], f"its {name} image")
     pixels: Pixels = np.atleast_3d(series.asarray())
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         pixels = np.moveaxis(pixels, 0, 2)

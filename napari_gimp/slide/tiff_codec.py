@@ -68,18 +68,37 @@ def _into_array(page: Any, codec: Callable[..., Any]) -> Decoder:
     dtype = page.dtype.newbyteorder("=")
 
     def decode(stored: bytes, index: int) -> Pixels:
-        height, width = segment_shape(page, index)
-        pixels = empty_off_line((height, width, samples), dtype)
+        pixels = empty_off_line((*segment_shape(page, index), samples), dtype)
         codec(stored, out=pixels)
         return pixels
 
     def decode_tile(stored: bytes, index: int) -> Pixels:
         pixels = empty_off_line(whole, dtype)
-        codec(stored, out=pixels)
+        try:
+            codec(stored, out=pixels)
+        except ValueError:  # the size is another
+            pixels = empty_off_line((*_within_image(page, index), samples), dtype)
+            if pixels.shape == whole:
+                raise
+            codec(stored, out=pixels)
         return pixels
 
     whole = (*segment_shape(page, 0), samples)
     return decode_tile if page.is_tiled else decode
+
+
+def _within_image(page: Any, index: int) -> tuple[int, int]:
+    """Return the size of the part of a tile that lies in the image.
+
+    Some writers store no more of the tiles at the edge, though they should.
+    """
+    columns = -(-page.imagewidth // page.tilewidth)
+    rows = -(-page.imagelength // page.tilelength)
+    row, column = divmod(index % (rows * columns), columns)
+    return (
+        min(page.tilelength, page.imagelength - row * page.tilelength),
+        min(page.tilewidth, page.imagewidth - column * page.tilewidth),
+    )
 
 
 def _then_rgb(decode: Decoder) -> Decoder:

@@ -110,7 +110,7 @@ def stored_image(tiff: Any, name: str) -> StoredImage:
             )
     described = _described(tiff, name)
     series = [s for s in tiff.series if s.levels and s.levels[0].pages]
-    if not series:
+    if not series or 0 in tiff.pages.first.shape:
         raise SlideError(
             f"{name} is a TIFF without images: it is cut off or damaged; copy the file "
             "again from its source."
