@@ -29,6 +29,7 @@ from napari_gimp.slide.fingerprint import fingerprint
 from napari_gimp.slide.refusals import UnknownFormatError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
+from napari_gimp.slide.tiff_sizes import check_tiles
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
 
 T = TypeVar("T")
@@ -70,12 +71,13 @@ class OpenSlideSource(TiledSource):
     def __init__(self, path: Path) -> None:
         import openslide
 
+        check_tiles(path)  # OpenSlide would end the program
         self._broken = openslide.OpenSlideError
         self._handle = _Handle(path)
         icc = _sample(self._handle, path).info.get("icc_profile")
         super().__init__(self._handle.use(lambda slide: _facts(slide, path, icc)))
         self._factors = self._handle.use(lambda slide: slide.level_downsamples)
-        self._corner = _corner_above if self._is_leica else _corner_near
+        self._start = self._handle.use(_start) if self._is_leica else None
 
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
         """Return one tile (h, w, 3), cut off at the edge of the level.
@@ -88,11 +90,7 @@ class OpenSlideSource(TiledSource):
             If the file is gone.
         """
         height, width, _ = self._tile_shape(level, row, col)
-        tile, factor = self.levels[level].tile, self._factors[level]
-        corner = (
-            self._corner(col * tile[1], factor),
-            self._corner(row * tile[0], factor),
-        )
+        corner = self._corner_of(level, row, col)
         try:
             image = self._handle.use(
                 lambda slide: slide.read_region(corner, level, (width, height))
@@ -117,7 +115,7 @@ class OpenSlideSource(TiledSource):
             )
         try:
             image = self._handle.use(lambda slide: slide.associated_images[name])
-        except self._broken as error:
+        except (self._broken, MemoryError) as error:
             raise SlideError(
                 f"The {name} image of {self.path.name} cannot be decoded ({error}); "
                 "copy the file again from its source."
@@ -128,6 +126,17 @@ class OpenSlideSource(TiledSource):
         """Release the file, once reads under way have ended, and cached tiles."""
         super().close()
         self._handle.close()
+
+    def _corner_of(self, level: int, row: int, col: int) -> tuple[int, int]:
+        """Return x and y in level-0 px by which OpenSlide finds a tile's corner."""
+        tile, factor = self.levels[level].tile, self._factors[level]
+        place = col * tile[1], row * tile[0]
+        if self._start is None:
+            return _corner_near(place[0], factor), _corner_near(place[1], factor)
+        return (
+            _corner_of_leica(place[0], factor, self._start[0]),
+            _corner_of_leica(place[1], factor, self._start[1]),
+        )
 
     @property
     def _is_leica(self) -> bool:
@@ -253,6 +262,12 @@ def _fingerprint(path: Path, stated: Mapping[str, str]) -> str:
     return fingerprint(path, companions(path))
 
 
+def _start(slide: Any) -> tuple[int, int]:
+    """Return x and y in level-0 px of where the first scanned part starts."""
+    x, y = (int(slide.properties.get(f"openslide.region[0].{v}", 0)) for v in "xy")
+    return x, y
+
+
 def _tile(stated: Mapping[str, str], level: int) -> tuple[int, int]:
     """Return height and width of the blocks to read: one native tile, or several."""
     height, width = (
@@ -273,13 +288,16 @@ def _corner_near(position: int, factor: float) -> int:
     return round(position * factor)
 
 
-def _corner_above(position: int, factor: float) -> int:
-    """Return the first level-0 px at or behind a position in a level's px.
+def _corner_of_leica(position: int, factor: float, start: int) -> int:
+    """Return the level-0 px that OpenSlide takes for a position in a level's px.
 
-    OpenSlide rounds positions in Leica's levels down to whole px.
+    It rounds the distance to where the scanned part starts (level-0 px) towards
+    zero. So before the start a px less is wanted than behind it: blocks on either
+    side would else lie one px apart.
     """
-    corner = math.ceil(position * factor)
-    return corner + (corner / factor < position)
+    exact = round(position * factor, 6)  # 4.0000000001 px are 4
+    before = position < start / factor - 0.5
+    return math.floor(exact) if before else math.ceil(exact)
 
 
 def _resolution(stated: Mapping[str, str]) -> Resolution:

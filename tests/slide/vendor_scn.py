@@ -16,6 +16,7 @@ def write_scn(
     mpp: float = 0.5,
     *,
     margin_px: tuple[int, int] | None = None,
+    quality: int = 95,
 ) -> Path:
     """Write levels (h, w, 3) uint8, the finest first.
 
@@ -34,7 +35,7 @@ def write_scn(
                 page,
                 photometric="rgb",
                 compression="jpeg",
-                compressionargs={"level": 95},
+                compressionargs={"level": quality},
                 tile=(128, 128),
                 subfiletype=int(0 < number < len(levels)),
                 resolution=(1e4 / (mpp * factor),) * 2,
