@@ -14,9 +14,8 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.fingerprint import fingerprint
 
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-SIZES, SAMPLES, SAMPLE_BYTES = 128, 24, 1 << 14
-"""Chunk files of each level whose size, and of whose ends so many bytes, name it."""
-METADATA_BYTES = 1 << 20
+FINEST, COARSER, SAMPLED_BYTES = 256, 16, 1 << 22
+"""Chunk files of a level that name its content, and bytes read of them together."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -89,15 +88,13 @@ def content_fingerprint(path: Path, group: Any, arrays: Sequence[Any]) -> str:
         return fingerprint(path)
     digest = hashlib.sha256()
     for node in (group, *arrays):
-        folder = path / node.path
         for name in METADATA:
-            digest.update(_ends(folder / name, METADATA_BYTES))
-    for array in arrays:
-        folder = path / array.path
-        for key in _chunks(array, SIZES):
-            digest.update(f"{key}:{_size(folder / key)}".encode())
-        for key in _chunks(array, SAMPLES):
-            digest.update(_ends(folder / key, SAMPLE_BYTES))
+            digest.update(_parts(path / node.path / name, SAMPLED_BYTES))
+    for array, most in zip(arrays, (FINEST, *[COARSER] * len(arrays)), strict=False):
+        keys = list(_chunks(array, most))
+        for key in keys:
+            stored = _parts(path / array.path / key, SAMPLED_BYTES // len(keys))
+            digest.update(key.encode() + stored)
     return digest.hexdigest()[:32]
 
 
@@ -111,21 +108,20 @@ def _chunks(array: Any, most: int) -> Iterator[str]:
         yield array.metadata.encode_chunk_key(tuple(int(i) for i in place))
 
 
-def _size(path: Path) -> int:
-    """Return a file's size, -1 where there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+def _parts(path: Path, most: int) -> bytes:
+    """Return a file's size and content; of a long one head, middle and tail.
 
-
-def _ends(path: Path, most: int) -> bytes:
-    """Return a file's size, head and tail; b"" where there is none."""
+    b"" where there is no file.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(most)
-            file.seek(max(len(head), size - most))
-            return f"{size}:".encode() + head + file.read(most)
+            if size <= most:
+                return f"{size}:".encode() + file.read()
+            found = f"{size}:".encode()
+            for offset in (0, (size - most // 3) // 2, size - most // 3):
+                file.seek(offset)
+                found += file.read(most // 3)
+            return found
     except OSError:
         return b""
