@@ -23,6 +23,7 @@ from vendor_philips import write_philips
 from vendor_scn import write_scn
 from vendor_svs import J2K_RGB, J2K_YCBCR, write_svs
 from vendor_vms import write_vms
+from vendor_vmu import write_vmu
 
 MPP = 0.46
 JPEG_LOSS = 4
@@ -72,6 +73,14 @@ CASES = (
         "h.vms",
         write_vms,
         "hamamatsu",
+        factors=(1, 16),
+        properties=("compression",),
+    ),
+    Case(
+        "h.vmu",
+        write_vmu,
+        "hamamatsu",
+        loss=0,
         factors=(1, 16),
         properties=("compression",),
     ),
