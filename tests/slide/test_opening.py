@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +13,13 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_gimp.errors import ResolutionError, SlideError
-from napari_gimp.slide import opening
+from napari_gimp.errors import ResolutionError
 from napari_gimp.slide.factors import level_factor
-from napari_gimp.slide.openslide import OpenSlideSource
 from napari_gimp.slide.resolution import likely_mpp
 from napari_gimp.slide.source import open_slide
-from napari_gimp.slide.tiled import TiledSource
+from opening_errors import one_sentence
 from vendor_mrxs import write_mrxs
-from vendor_philips import write_philips
 from vendor_vms import write_vms
-
-
-def one_sentence(path: Path | str) -> str:
-    """Open what is no slide and return the text, checked to be one sentence."""
-    with pytest.raises(SlideError) as caught:
-        open_slide(path)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert text.endswith(".")
-    assert text.count(". ") == 0
-    assert Path(path).name in text
-    return text
-
-
-def retag(path: Path, **values: int) -> None:
-    """Overwrite tags of a TIFF's first page."""
-    with tifffile.TiffFile(path, mode="r+b") as tiff:
-        for name, value in values.items():
-            tiff.pages.first.tags[name].overwrite(value)
-
 
 NO_SLIDES = {
     "notes.txt": b"not a slide\n",
@@ -133,120 +109,6 @@ def test_a_vms_without_its_pictures_names_them(tmp_path, texture, lost, told):
     for name in lost:
         (tmp_path / name).unlink(missing_ok=True)
     assert told in one_sentence(path)
-
-
-def test_a_tiff_cut_short_is_told_by_every_reader(write, texture):
-    path = write([texture], compression="deflate")
-    path.write_bytes(path.read_bytes()[:3000])
-    text = one_sentence(path)
-    assert "copy it again from its source" in text
-    for reader in ("tifffile", "OpenSlide", "Pillow"):
-        assert text.count(f"{reader}: it ") == 1
-
-
-def test_what_nobody_reads_comes_with_a_command_that_can_be_pasted(write, texture):
-    path = write([texture], name="my slide.tif")
-    retag(path, Compression=52479)
-    text = one_sentence(path)
-    assert "vips tiffsave 'my slide.tif' out.tif --tile --pyramid" in text
-    assert (
-        "OpenSlide: it cannot be opened (Unsupported TIFF compression: 52479)" in text
-    )
-
-
-def test_a_compression_that_only_openslide_knows_falls_back_to_it(write, texture):
-    """LogLuv in 24 bits: its pixels are any three bytes."""
-    path = write([texture])
-    retag(path, Compression=34677, PhotometricInterpretation=32845)
-    with open_slide(path) as slide:
-        assert slide.reader == "openslide"
-        (said,) = slide.refused
-        assert slide.read_region(0, 0, 0, 300, 300).std() > 10
-    assert said.startswith("tifffile: it stores colours as LOGLUV")
-    assert said.endswith(".")
-    assert path.name not in said
-
-
-def test_a_compression_that_openslide_refuses_is_read_without_a_word(write, texture):
-    path = write([texture], compression="jpegxl", compressionargs={"level": 95})
-    with pytest.raises(SlideError, match="Unsupported TIFF compression"):
-        OpenSlideSource(path)
-    with open_slide(path) as slide:
-        assert (slide.reader, slide.refused) == ("tifffile", ())
-
-
-def refusing(name: str, error: Exception) -> opening.Reader:
-    def refuse(path: Path) -> TiledSource:
-        raise error
-
-    return opening.Reader(name, refuse)
-
-
-def test_refusals_are_kept_in_the_order_asked(tmp_path, texture, monkeypatch):
-    tifffile.imwrite(tmp_path / "a.tif", texture, photometric="rgb")
-    first = refusing("tifffile", SlideError("a.tif is odd; do this or that."))
-    second = refusing("OpenSlide", ValueError("no such thing"))
-    monkeypatch.setattr(opening, "TIFFFILE", first)
-    monkeypatch.setattr(opening, "OPENSLIDE", second)
-    with open_slide(tmp_path / "a.tif") as slide:
-        assert slide.reader == "tifffile"  # as a picture in strips
-        assert slide.refused == ("tifffile: it is odd.", "OpenSlide: no such thing.")
-
-
-def test_whatever_a_library_raises_becomes_a_clear_error(write, texture, monkeypatch):
-    for name in ("TIFFFILE", "OPENSLIDE", "PILLOW"):
-        reader = refusing(name.title(), struct.error("unpack requires 4 bytes"))
-        monkeypatch.setattr(opening, name, reader)
-    assert "Tifffile: unpack requires 4 bytes; Openslide" in one_sentence(
-        write([texture])
-    )
-
-
-def test_a_vendors_tiff_is_openslides_without_a_refusal(tmp_path, texture):
-    with open_slide(write_philips(tmp_path / "a.tiff", [texture])) as slide:
-        assert (slide.reader, slide.refused) == ("openslide", ())
-
-
-def test_a_vendors_tiff_that_openslide_refuses_is_not_read_as_a_picture(
-    tmp_path, texture
-):
-    """Its tiles may overlap, and its um/px would be lost."""
-    path = write_philips(tmp_path / "a.tiff", [texture])
-    path.write_bytes(path.read_bytes().replace(b"PIM_DP_SCANNED", b"PIM_DP_SCANNEX"))
-    text = one_sentence(path)
-    assert "Expected one WSI image" in text
-    assert "Pillow" not in text
-
-
-def test_a_stack_of_images_is_refused_by_all(tmp_path):
-    path = tmp_path / "a.tif"
-    stack = np.zeros((5, 256, 256), np.uint8)
-    tifffile.imwrite(path, stack, tile=(128, 128), photometric="minisblack")
-    assert "is a stack of 5 images" in one_sentence(path)
-
-
-@pytest.mark.real_data
-@pytest.mark.parametrize("place", ["file", "folder"])
-def test_dicom_that_wsidicom_refuses_is_openslides(shared_data, monkeypatch, place):
-    path = shared_data / "slides" / "CMU-1-dicom"
-    with open_slide(path) as slide:
-        assert slide.reader == "wsidicom"
-        wanted = slide.read_region(0, 1000, 900, 300, 200)
-    monkeypatch.setattr(opening, "WSIDICOM", refusing("wsidicom", SlideError("no.")))
-    with open_slide(path if place == "folder" else sorted(path.iterdir())[0]) as slide:
-        assert (slide.reader, slide.refused) == ("openslide", ("wsidicom: no.",))
-        found = slide.read_region(0, 1000, 900, 300, 200)
-        assert slide.mpp == pytest.approx((0.499, 0.499))
-    np.testing.assert_allclose(found, wanted, atol=3)
-
-
-@pytest.mark.real_data
-def test_any_file_of_a_dicom_slide_has_openslides_one_fingerprint(shared_data):
-    found = set()
-    for path in sorted((shared_data / "slides" / "CMU-1-dicom").iterdir()):
-        with OpenSlideSource(path) as slide:
-            found.add(slide.fingerprint)
-    assert len(found) == 1
 
 
 def test_converting_colours_changes_nothing_where_there_is_no_profile(write, texture):
