@@ -14,6 +14,9 @@ from napari_gimp.slide.view import SlideView
 MARK_MS = 1
 """A timer this long rings after what a refresh has caused to be drawn."""
 
+PARTS = "thumbnail", "data_displayed", "highlight", "extent"
+"""What napari refreshes of a layer unless told otherwise."""
+
 
 class Refresher(QObject):
     """Slices the layers of a view anew when it got better.
@@ -46,6 +49,7 @@ class Refresher(QObject):
     def add(self, layer: Any) -> None:
         """Refresh this layer too; also for what arrived before."""
         self._layers.add(layer)
+        slice_here(layer)
         if not self._complete:
             self._early[id(layer)] = tuple(layer.contrast_limits)
         self._ask()
@@ -85,6 +89,26 @@ class Refresher(QObject):
     def _mark(self, start: float) -> None:
         """Tell the view how long the viewer was busy with slicing and drawing."""
         self._view.requests.took(time.perf_counter() - start - MARK_MS / 1000)
+
+
+def slice_here(layer: Any) -> None:
+    """Have a layer's slices made on the main thread, whatever napari's setting.
+
+    With napari's async slicing another thread makes them, and until they are shown a
+    jump leaves the canvas empty and a zoom-out leaves it empty round the old field.
+    Ours take a few ms and never wait for a file.
+    """
+    known = weakref.ref(layer)
+
+    def refresh(event: Any = None, **what: bool) -> None:
+        layer = known()
+        if layer is None or layer._refresh_blocked or not layer.visible:
+            return
+        if what.get("data_displayed", True):
+            layer.set_view_slice()
+        layer._refresh_sync(**{**dict.fromkeys(PARTS, True), **what})
+
+    layer.refresh = refresh
 
 
 class SliceAhead(QObject):

@@ -18,7 +18,7 @@ FAR = 4.0
 tiles, decoded before the field's own, make the first picture much better."""
 BRIDGE_TILES = 6
 """Tiles of a bridge at the most: what one round of the decode pool brings."""
-Index = NDArray[np.int64]
+Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,17 @@ class Patch:
     rows: Index
     cols: Index
 
-    def drawn(self) -> Pixels:
-        """Return the pixels of the part."""
-        # columns first, while there are few rows: three times faster
-        return np.asarray(self.pixels.take(self.cols, axis=1).take(self.rows, axis=0))
+    def draw(self, out: Pixels, area: Area) -> None:
+        """Write the pixels of the part into those of an area around it."""
+        y, x = self.part.y0 - area.y0, self.part.x0 - area.x0
+        here = out[y : y + len(self.rows), x : x + len(self.cols)]
+        # columns first, while there are few rows, then each row as often as it is
+        # wanted: no large array in between, which would cost as much again
+        wide = self.pixels.take(self.cols, axis=1)
+        starts = [0, *(np.flatnonzero(np.diff(self.rows)) + 1).tolist()]
+        stops = [*starts[1:], len(self.rows)]
+        for start, stop in zip(starts, stops, strict=True):
+            here[start:stop] = wide[self.rows[start]]
 
 
 @dataclass
@@ -110,13 +117,12 @@ class StandIns:
         patches: list[Patch] = []
         lookup = Lookup(self._tiles, channel)
         for coarser in range(number + 1, self._base.number):
-            found = {part: self._patch(lookup, part, number, coarser) for part in left}
-            patches += [patch for patch in found.values() if patch is not None]
-            left = [part for part, patch in found.items() if patch is None]
+            found, left = self._split(lookup, left, number, coarser)
+            patches += found
         if left:
-            patches.insert(0, self._base_patch(left, number, channel))
-        for patch in patches:
-            paste(out, patch.drawn(), patch.part, area)
+            patches.append(self._base_patch(left, number, channel))
+        for patch in reversed(patches):  # finer ones last: a patch may cover others
+            patch.draw(out, area)
 
     def bridge(self, number: int, area: Area) -> Sequence[Place]:
         """Return a few tiles of a coarser level worth decoding before the field's.
@@ -125,14 +131,31 @@ class StandIns:
         """
         lookup = Lookup(self._tiles, None if self._tiles.source.rgb else 0)
         for coarser in range(number + 1, self._base.number):
-            rows, cols = self._tiles.below(area, number, coarser)
-            under = _area_of(rows, cols)
+            under = self._tiles.below(area, number, coarser)
             places = list(self._tiles.under(coarser, under))
             if all(lookup.tile(place) is not None for place in places):
                 return ()
             if self._is_bridge(number, coarser, places):
                 return [place for place in places if lookup.tile(place) is None]
         return ()
+
+    def _split(
+        self, lookup: Lookup, parts: list[Area], number: int, coarser: int
+    ) -> tuple[list[Patch], list[Area]]:
+        """Return what a coarser level can stand in for, and the parts it cannot."""
+        if not parts:
+            return [], []
+        whole = reduce(Area.around, parts)
+        under = self._tiles.below(whole, number, coarser)
+        have = [lookup.tile(p) is not None for p in self._tiles.under(coarser, under)]
+        if all(have):
+            parts = [whole]
+        found = {
+            part: self._patch(lookup, part, number, coarser) if any(have) else None
+            for part in parts
+        }
+        patches = [patch for patch in found.values() if patch is not None]
+        return patches, [part for part, patch in found.items() if patch is None]
 
     def _is_bridge(self, number: int, coarser: int, places: Sequence[Place]) -> bool:
         plan = self._tiles.plan
@@ -143,21 +166,18 @@ class StandIns:
     def _patch(
         self, lookup: Lookup, part: Area, number: int, coarser: int
     ) -> Patch | None:
-        rows, cols = self._tiles.below(part, number, coarser)
-        under = _area_of(rows, cols)
-        pixels = lookup.area(coarser, under)
+        pixels = lookup.area(coarser, self._tiles.below(part, number, coarser))
         if pixels is None:
             return None
-        return Patch(part, pixels, rows - under.y0, cols - under.x0)
+        return Patch(part, pixels, *self._tiles.indices(part, number, coarser))
 
     def _base_patch(self, parts: list[Area], number: int, channel: int | None) -> Patch:
         """Return the coarsest level's pixels for all parts at once."""
         part = reduce(Area.around, parts)
-        rows, cols = self._tiles.below(part, number, self._base.number)
-        under = _area_of(rows, cols)
-        whole = self._base.shown(channel)
-        pixels = whole[under.y0 : under.y1, under.x0 : under.x1]
-        return Patch(part, pixels, rows - under.y0, cols - under.x0)
+        y0, x0, y1, x1 = self._tiles.below(part, number, self._base.number)
+        pixels = self._base.shown(channel)[y0:y1, x0:x1]
+        indices = self._tiles.indices(part, number, self._base.number)
+        return Patch(part, pixels, *indices)
 
 
 def _within(part: Area, area: Area) -> Area:
@@ -168,8 +188,3 @@ def _within(part: Area, area: Area) -> Area:
         min(part.y1, area.y1),
         min(part.x1, area.x1),
     )
-
-
-def _area_of(rows: Index, cols: Index) -> Area:
-    """Return the area from the first to the last row and column."""
-    return Area(int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1)

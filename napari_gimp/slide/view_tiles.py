@@ -123,12 +123,21 @@ class ViewTiles:
         number, row, col = place
         return (self.plan[number].stored, row, col) in self.source.damage
 
-    def below(self, area: Area, number: int, coarser: int) -> tuple[Any, Any]:
-        """Return rows and columns of coarser pixels under an area's pixel centres."""
-        return (
-            self._under(number, coarser, 0, area.y0, area.y1),
-            self._under(number, coarser, 1, area.x0, area.x1),
-        )
+    def below(self, area: Area, number: int, coarser: int) -> Area:
+        """Return the coarser pixels under the centres of an area's pixels."""
+        y0, x0 = self._under(area[:2], number, coarser)
+        y1, x1 = self._under((area.y1 - 1, area.x1 - 1), number, coarser)
+        return Area(y0, x0, y1 + 1, x1 + 1)
+
+    def indices(
+        self, area: Area, number: int, coarser: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return row and column in `below` of the pixel under each of an area's."""
+        below, (y, x) = self.below(area, number, coarser), self._ratio(number, coarser)
+        rows = ((np.arange(area.y0, area.y1) + 0.5) * y).astype(np.intp) - below.y0
+        cols = ((np.arange(area.x0, area.x1) + 0.5) * x).astype(np.intp) - below.x0
+        last_row, last_col = below.shape[0] - 1, below.shape[1] - 1
+        return np.minimum(rows, last_row), np.minimum(cols, last_col)
 
     def close(self) -> None:
         """Forget the tiles of virtual levels and make no more."""
@@ -141,11 +150,16 @@ class ViewTiles:
         return halve(self.exact(place[0] - 1, Area(2 * y0, 2 * x0, 2 * y1, 2 * x1)))
 
     def _under(
-        self, number: int, coarser: int, axis: int, start: int, stop: int
-    ) -> NDArray[np.int64]:
-        ratio = self.plan[number].factor[axis] / self.plan[coarser].factor[axis]
-        under = ((np.arange(start, stop) + 0.5) * ratio).astype(np.int64)
-        return np.minimum(under, self.plan[coarser].inner[axis] - 1)
+        self, pixel: tuple[int, ...], number: int, coarser: int
+    ) -> tuple[int, int]:
+        """Return row and column of the coarser pixel under the centre of a pixel."""
+        (y, x), (rows, cols) = self._ratio(number, coarser), self.plan[coarser].inner
+        row, col = int((pixel[0] + 0.5) * y), int((pixel[1] + 0.5) * x)
+        return min(row, rows - 1), min(col, cols - 1)
+
+    def _ratio(self, number: int, coarser: int) -> tuple[float, float]:
+        (y, x), (far_y, far_x) = self.plan[number].factor, self.plan[coarser].factor
+        return y / far_y, x / far_x
 
 
 def halve(pixels: Pixels) -> Pixels:
