@@ -22,7 +22,7 @@ from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiff_colour import on_white
 from napari_gimp.slide.tiled import SlideFacts
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
 """Others hold no pictures of 8 or 16 bits, or are read by running a program."""
 GREY = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}
 COLOUR = {
@@ -33,6 +33,8 @@ COLOUR = {
 MEASURED = {"I;16": np.uint16, "I;16L": np.uint16, "I;16B": np.uint16, "I": np.int32,
             "F": np.float32}  # fmt: skip
 PNG_DEPTH_AT = 24
+PNG_COLOURS = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
+"""Colour types of a PNG's header, which follow its depth."""
 _limits = threading.Lock()
 
 
@@ -54,9 +56,10 @@ class WholePicture:
 
     def __init__(self, path: Path, tile: int) -> None:
         self._path = path
-        self._deep = _is_deep_png(path)
+        deep = _deep_png(path)
+        self._deep = bool(deep)
         with opened(path) as image:
-            self._mode = _target(image, path.name, deep=self._deep)
+            self._mode = deep or _target(image, path.name)
             self.facts = _facts(path, image, self._mode, self._deep, tile)
         self.band_rows = self.facts.levels[0].shape[0]
 
@@ -91,7 +94,8 @@ def opened(path: Path) -> Iterator[Any]:
     """Open a picture whatever its size; SlideError where it is none."""
     import warnings
 
-    from PIL import Image
+    # the last two must be known to Pillow before it is asked for their formats
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
     try:
         with _limits, warnings.catch_warnings():
@@ -107,16 +111,19 @@ def opened(path: Path) -> Iterator[Any]:
         yield image
 
 
-def _is_deep_png(path: Path) -> bool:
+def _deep_png(path: Path) -> str:
+    """Return Pillow's mode for the samples of a PNG of 16 bits; "" for all else."""
     with path.open("rb") as file:
-        head = file.read(PNG_DEPTH_AT + 1)
-    return head.startswith(b"\x89PNG") and head[PNG_DEPTH_AT:] == b"\x10"
+        head = file.read(PNG_DEPTH_AT + 2)
+    if not head.startswith(b"\x89PNG") or head[PNG_DEPTH_AT:-1] != b"\x10":
+        return ""
+    return PNG_COLOURS.get(head[-1], "")
 
 
-def _target(image: Any, name: str, *, deep: bool) -> str:
+def _target(image: Any, name: str) -> str:
     """Return the mode in which a picture is to be read."""
     mode = str(image.mode)
-    if mode in MEASURED or deep:
+    if mode in MEASURED:
         return mode
     if image.format == "TIFF" and max(image.tag_v2.get(258, (1,))) > 8:
         raise SlideError(

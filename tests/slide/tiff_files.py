@@ -91,16 +91,16 @@ def write_rgba(
 
 def write_planar(path: Path, levels: Sequence[np.ndarray], **kw: Any) -> Path:
     """Write (h, w, C) levels plane by plane."""
+    options = {"tile": TILE, "photometric": "rgb", "planarconfig": "separate", **kw}
     planes = [np.ascontiguousarray(np.moveaxis(level, 2, 0)) for level in levels]
     with tifffile.TiffWriter(path) as tiff:
         for number, level in enumerate(planes):
             tiff.write(
                 level,
-                **{"tile": TILE, "photometric": "rgb", "planarconfig": "separate"},
                 **_scale(MPP),
                 subfiletype=int(number > 0),
                 metadata=None,
-                **kw,
+                **options,
             )
     return path
 
