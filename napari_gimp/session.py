@@ -45,6 +45,8 @@ class Session:
         The running analysis, None when idle.
     progress
         The last progress event of the running analysis.
+    warnings
+        What makes the result of the running analysis doubtful, as far as known.
     maps
         Patch maps by name; they fill in while the analysis runs.
     shown
@@ -75,6 +77,7 @@ class Session:
     srgb: bool = False
     job: Job[Event] | None = None
     progress: Progress | None = None
+    warnings: tuple[str, ...] = ()
     maps: Mapping[str, PatchMap] = field(default_factory=dict)
     shown: str | None = None
     display: Display = field(default_factory=Display)
@@ -136,6 +139,7 @@ class Session:
     def _forget_results(self) -> None:
         self.shown = self.patch = self.error = None
         self.result = self.attribution = self.progress = None
+        self.warnings = ()
         if self.maps:
             self.maps = {}
 
@@ -147,6 +151,8 @@ class Session:
         match event:
             case inference.Progress():
                 self.progress = event
+            case inference.Warned(text=text):
+                self.warnings = (*self.warnings, text)
             case inference.MapReady(map=patch_map):
                 self._take_map(patch_map)
             case inference.GenesReady(genes=genes):

@@ -17,6 +17,8 @@ from napari_gimp._qt.pace import Pace, advance
 from napari_gimp._qt.parts import Dock, Notice, allow, quiet, row
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide_choice import SlideChoice
+from napari_gimp.errors import SlideError
+from napari_gimp.patches.brightfield import check_brightfield
 
 if TYPE_CHECKING:
     from napari_gimp.explain.inference import Event, Request
@@ -65,6 +67,7 @@ class AnalyseDock(Dock):
         self._soon = qthrottled(self._show_progress, timeout=PAINT_MS)
         self.hear(events.progress, self._hear_progress)
         self.hear(events.error, self._show_error)
+        self.hear(events.warnings, self._show_warnings)
         self.hear(events.result, self._show_end)
         for choice in (self.slide, self.genes, self.model):
             choice.changed.connect(self._show_job)
@@ -112,9 +115,21 @@ class AnalyseDock(Dock):
             return "An analysis is running. Cancel it or wait for its end."
         if self.session.slide is None:
             return "No slide is chosen. Open one, or drop its file on the canvas."
+        if barred := self._unfit():
+            return barred
         if self.session.mpp is None:
             return "How large a pixel is, is not known. Answer in the Slide dock."
         return self.genes.obstacle() or self.model.obstacle()
+
+    def _unfit(self) -> str:
+        """Return why no model takes the slide, as fluorescence; "" if one may."""
+        view = self._scene.view
+        try:
+            if view is not None:
+                check_brightfield(view.source)
+        except SlideError as error:
+            return str(error)
+        return ""
 
     def _start_if_ready(self) -> None:
         if self._start_when_ready and not self.obstacle():
@@ -151,6 +166,10 @@ class AnalyseDock(Dock):
     def _show_end(self) -> None:
         if self.session.result is not None:
             self.notice.say("Done. See Results, Maps and Genes.")
+
+    def _show_warnings(self) -> None:
+        if self.session.warnings:
+            self.notice.say("\n".join(self.session.warnings), "warning")
 
     def _show_error(self) -> None:
         error = self.session.error

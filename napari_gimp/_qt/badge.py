@@ -5,6 +5,9 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QWidget
 
+RGB = tuple[int, int, int]
+OPAQUE = 190
+"""Of 255: as napari's box under the scale bar."""
 TIP = (
     "Magnification on this screen: 10 µm per screen pixel is 1×, 0.25 is 40×.\n"
     "Alt+1 … Alt+6 go to 1.25×, 2.5×, 5×, 10×, 20×, 40×; Alt+0 shows all."
@@ -35,10 +38,11 @@ class Badge(QLabel):
         tip = TIP if known else TIP_PX
         self.setToolTip(f"{tip}\n{DIGITAL_TIP}" if "digital" in text else tip)
 
-    def set_colours(self, *, ground: str, text: str) -> None:
-        """Take the colours of the canvas."""
+    def set_colours(self, *, ground: RGB, text: str) -> None:
+        """Take the colours of the canvas; the ground lets the slide shine through."""
+        red, green, blue = ground
         self.setStyleSheet(
-            f"Badge {{ background-color: {ground}; color: {text}; padding: 4px 8px;"
-            " border-radius: 2px; font-size: 10pt; }"
+            f"Badge {{ background-color: rgba({red}, {green}, {blue}, {OPAQUE});"
+            f" color: {text}; padding: 5px 9px; font-size: 11pt; }}"
         )
         self.adjustSize()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
 PADDING_PX = 22
+GROUP_PX = 30
+"""Height of a heading's row, px: more room above it than below."""
 WHERE = "To change them: File > Preferences > Shortcuts"
 
 
@@ -30,12 +32,13 @@ class KeyList(QFrame):
     def __init__(self, window: QWidget) -> None:
         super().__init__(window, Qt.WindowType.Popup)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.setFrameShape(QFrame.Shape.Box)
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(PADDING_PX, PADDING_PX, PADDING_PX, PADDING_PX)
         self._grid.setHorizontalSpacing(PADDING_PX)
         self._grid.setVerticalSpacing(6)
         for group, rows in groupby(listed_keys(), key=lambda row: row[0]):
+            self._grid.setRowMinimumHeight(self._grid.rowCount(), GROUP_PX)
             self._add(heading(group))
             for _, keys, what in rows:
                 self._add(_key_cap(keys), QLabel(what))
@@ -58,7 +61,8 @@ class KeyList(QFrame):
         """Add a row; a single label takes the whole of it."""
         row = self._grid.rowCount()
         if len(labels) == 1:
-            self._grid.addWidget(labels[0], row, 0, 1, 2)
+            bottom = Qt.AlignmentFlag.AlignBottom
+            self._grid.addWidget(labels[0], row, 0, 1, 2, bottom)
         else:
             for column, label in enumerate(labels):
                 self._grid.addWidget(label, row, column)

@@ -84,13 +84,13 @@ KEYS = (
             f"magnify_{number}",
             f"Alt-{number}",
             "Slide",
-            f"{step:g}×, the middle stays",
+            f"Magnify {step:g}×",
             partial(_magnify, step),
         )
         for number, step in enumerate(STEPS, start=1)
     ),
-    Key("fit", "Alt-0", "Slide", "Whole slide", _fit),
-    Key("overview", "Q", "Slide", "Overview on or off", _toggle_overview),
+    Key("fit", "Alt-0", "Slide", "Show the whole slide", _fit),
+    Key("overview", "Q", "Slide", "Show or hide the overview", _toggle_overview),
     Key(
         "look_under",
         "H",
@@ -102,7 +102,7 @@ KEYS = (
         "fainter",
         ",",
         "Map",
-        "Map more transparent",
+        "Make the map more transparent",
         lambda scene: scene.change_opacity(-OPACITY_STEP),
         repeats=True,
     ),
@@ -110,13 +110,27 @@ KEYS = (
         "stronger",
         ".",
         "Map",
-        "Map more opaque",
+        "Make the map more opaque",
         lambda scene: scene.change_opacity(OPACITY_STEP),
         repeats=True,
     ),
-    Key("run", "Control-Shift-R", "Analysis", "Run", lambda scene: scene.ask_to_run()),
-    Key("cancel", "Escape", "Analysis", "Cancel", lambda scene: scene.cancel()),
-    Key("keys", "Alt-K", "Help", "This list", lambda scene: scene.show_keys()),
+    Key(
+        "run",
+        "Control-Shift-R",
+        "Analysis",
+        "Run what is chosen",
+        lambda scene: scene.ask_to_run(),
+    ),
+    Key(
+        "cancel", "Escape", "Analysis", "Cancel what runs", lambda scene: scene.cancel()
+    ),
+    Key(
+        "keys",
+        "Alt-K",
+        "Help",
+        "Show this list of keys",
+        lambda scene: scene.show_keys(),
+    ),
 )
 
 

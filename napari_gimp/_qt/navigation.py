@@ -76,7 +76,8 @@ class Navigation:
         viewer.events.theme.connect(self._take_theme)
         for signal in (scene.session.events.slide, scene.session.events.mpp):
             signal.connect(self.follow)
-        scene.slides.changed.connect(self.follow)
+        for signal in (scene.slides.changed, scene.slides.swapped):
+            signal.connect(self.follow)
 
     @property
     def lens(self) -> Lens:
@@ -222,9 +223,9 @@ class Navigation:
         from napari.utils.theme import get_theme
 
         theme = get_theme(self._viewer.theme)
-        ground, text = theme.canvas.as_hex(), theme.text.as_hex()
-        self.overview.set_frame(ground)
-        self.badge.set_colours(ground=ground, text=text)
+        text = theme.text.as_hex()
+        self.overview.set_frame(theme.canvas.as_hex())
+        self.badge.set_colours(ground=theme.canvas.as_rgb_tuple()[:3], text=text)
         self._put()
 
 

@@ -25,8 +25,10 @@ SMALLEST_FIELD_PX = 7.0
 """Side of the rectangle at least, so that it is found at any magnification."""
 FIELD = QColor("#ffd23f")
 HALO = QColor(0, 0, 0, 200)
-TINT = (38, 132, 255, 84)
-"""Red, green, blue, alpha of the viewed area: blue, which tissue never is."""
+TINT, EDGE = (38, 132, 255, 36), (38, 132, 255, 190)
+"""Red, green, blue, alpha of the viewed area and its edge: blue, as tissue is not."""
+LINE = QColor(140, 140, 140)
+"""Around the frame: tells it from white glass and from black around fluorescence."""
 TIP = f"Click or drag to go there; Q hides the overview.\n{RULE}"
 
 
@@ -88,7 +90,8 @@ class Overview(QWidget):
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 # Qt's name
         """Draw frame, picture, tint and field."""
         painter, inside = QPainter(self), self.picture_rect
-        painter.fillRect(self.rect(), self._frame)
+        painter.fillRect(self.rect(), LINE)
+        painter.fillRect(self.rect().adjusted(1, 1, -1, -1), self._frame)
         painter.fillRect(inside, QColor(128, 128, 128))
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         painter.drawPixmap(inside, self._picture, QRectF(self._picture.rect()))
@@ -150,9 +153,12 @@ def field_rect(field: Field, inside: QRectF) -> QRectF:
 
 
 def tint_of(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return RGBA (rows, cols, 4) that tints the cells of a mask."""
+    """Return RGBA (rows, cols, 4): a light tint on a mask, stronger at its edge."""
+    around = np.pad(mask, 1)
+    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
     tint = np.zeros((*mask.shape, 4), dtype=np.uint8)
     tint[mask] = TINT
+    tint[mask & ~inner] = EDGE
     return tint
 
 

@@ -115,6 +115,15 @@ class Form(QFormLayout):
         if item := self.itemAt(self.rowCount() - 1, self.ItemRole.FieldRole):
             item.setAlignment(Qt.AlignmentFlag.AlignVCenter)
 
+    def add_fact(self, name: str, text: str, tip: str = "") -> None:
+        """Add a line of text under a name, both from the top."""
+        label, fact = QLabel(name), quiet(text)
+        label.setFixedWidth(LABEL_PX)
+        for one in (label, fact):
+            one.setAlignment(Qt.AlignmentFlag.AlignTop)
+            one.setToolTip(tip)
+        self.addRow(label, fact)
+
     def texts(self) -> dict[str, str]:
         """Return the texts of the fields by label, as far as they are labels."""
         return {

@@ -69,6 +69,7 @@ class Scene:
         self.session = Session()
         self.slides = SlideLayers(viewer)
         self.trouble = Trouble(self.slides)
+        self._seen: weakref.WeakSet[SlideView] = weakref.WeakSet()
         self.maps = MapLayers(viewer, self.session)
         self.slides.changed.connect(self._follow_slides)
         self._follow_slides()
@@ -92,8 +93,7 @@ class Scene:
 
     def give_mpp(self, mpp: YX) -> None:
         """Take the user's word for the um/px (y, x) of the chosen slide."""
-        layer = self.slide_layer
-        view = None if layer is None else view_of(layer)
+        layer, view = self.slide_layer, self.view
         if view is not None:
             for one in self.slides.layers_of(view):
                 give_mpp(one, mpp)
@@ -114,10 +114,14 @@ class Scene:
         return None if slide is None else self.slides.layer_of(slide)
 
     @property
+    def view(self) -> SlideView | None:
+        """The chosen slide as it is on display."""
+        return None if self.slide_layer is None else view_of(self.slide_layer)
+
+    @property
     def asked_mpp(self) -> YX | None:
         """um/px (y, x) of the chosen slide if it is the user's word, else None."""
-        view = None if self.slide_layer is None else view_of(self.slide_layer)
-        stated = None if view is None else view.source.resolution
+        stated = None if self.view is None else self.view.source.resolution
         return stated.mpp if stated and is_users_word(stated) else None
 
     def open_slide(
@@ -135,11 +139,15 @@ class Scene:
         return job.start()
 
     def _follow_slides(self) -> None:
-        """Choose the newest slide, unless the chosen one is being analysed."""
-        if self.session.job is not None and self.slide_layer is not None:
+        """Choose a slide that is new, unless the chosen one is being analysed."""
+        slides = self.slides.slides
+        new = [layer for layer in slides if view_of(layer) not in self._seen]
+        self._seen.update(view for layer in new if (view := view_of(layer)))
+        chosen = self.slide_layer
+        if chosen is not None and (self.session.job is not None or not new):
             return
-        if self.slides.layers:
-            self.choose_slide(self.slides.layers[0])
+        if slides:
+            self.choose_slide((new or slides)[0])
         else:
             self.session.forget_slide()
             self.session.slide = self.session.mpp = None

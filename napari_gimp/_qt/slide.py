@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtpy.QtWidgets import QPushButton
 
-from napari_gimp._qt.parts import Dock, Form, Notice, ask_file, ask_folder, quiet, row
+from napari_gimp._qt.parts import Dock, Form, Notice, ask_file, ask_folder, row
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide_choice import PATTERNS
 from napari_gimp._qt.slide_colours import ColourSwitch
 from napari_gimp._qt.slide_facts import facts_of
 from napari_gimp._qt.slide_label import LabelButton
-from napari_gimp._qt.slide_layers import view_of
 from napari_gimp._qt.slide_question import Question
 from napari_gimp._qt.slide_saving import Saving
 from napari_gimp._qt.slide_trouble import trouble_of
 from napari_gimp.jobs import Job
 from napari_gimp.slide.describe import describe
 
-if TYPE_CHECKING:
-    from napari_gimp.slide.view import SlideView
-
+FACTS_GAP_PX = 5
 EMPTY = "Open a slide, or drop its file or folder on the canvas."
 
 
@@ -47,7 +44,8 @@ class SlideDock(Dock):
 
     def _build(self) -> None:
         self.section("Slide")
-        self.open, self.open_folder = QPushButton("Open slide…"), QPushButton("Folder…")
+        self.open = QPushButton("Open slide…")
+        self.open_folder = QPushButton("Open folder…")
         self.open.setToolTip("SVS, TIFF, OME-TIFF, NDPI, MRXS, SCN, PNG, JPEG, …")
         self.open_folder.setToolTip("Open a folder that is a slide: DICOM, OME-Zarr")
         self.notice, self.trouble = Notice(), Notice()
@@ -55,6 +53,7 @@ class SlideDock(Dock):
         buttons = row(self.open, self.open_folder)
         self.add(buttons, self.notice, self.trouble, self.question)
         self.facts = Form()
+        self.facts.setVerticalSpacing(FACTS_GAP_PX)
         self.column.addLayout(self.facts)
         self.colours = ColourSwitch(self._scene, self)
         self.saving, self.label = Saving(self), LabelButton(self, self.notice)
@@ -84,22 +83,15 @@ class SlideDock(Dock):
     def _failed(self, error: Exception) -> None:
         self.notice.say(str(error), "error")
 
-    @property
-    def _view(self) -> SlideView | None:
-        layer = self._scene.slide_layer
-        return None if layer is None else view_of(layer)
-
     def _show(self) -> None:
-        view = self._view
+        view = self._scene.view
         source = None if view is None else view.source
         facts = None if source is None else describe(source)
         self.notice.say("" if view else EMPTY)
         while self.facts.rowCount():
             self.facts.removeRow(0)
         for title, fact in (facts_of(facts) if facts else {}).items():
-            label = quiet(fact.text)
-            label.setToolTip(fact.tip)
-            self.facts.add(title, label)
+            self.facts.add_fact(title, fact.text, fact.tip)
         self.question.ask(facts)
         self.colours.show()
         self.label.offer(source)
@@ -107,5 +99,5 @@ class SlideDock(Dock):
         self._show_trouble()
 
     def _show_trouble(self) -> None:
-        view = self._view
+        view = self._scene.view
         self.trouble.say(*(("",) if view is None else trouble_of(view)))

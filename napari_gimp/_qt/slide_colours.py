@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QCheckBox
 
 from napari_gimp._qt.parts import Dock, Notice, allow
 from napari_gimp._qt.scene import Scene
-from napari_gimp._qt.slide_layers import view_of
 from napari_gimp.jobs import Job, read_job
 
 if TYPE_CHECKING:
@@ -47,16 +46,11 @@ class ColourSwitch:
 
     def show(self) -> None:
         """Show what holds for the chosen slide."""
-        view = self._view
+        view = self._scene.view
         self.box.setVisible(view is not None)
         if view is not None:
             self.box.setChecked(view.source.srgb)
             allow(self.box, tip=TIP, obstacle=self._obstacle(view.source))
-
-    @property
-    def _view(self) -> SlideView | None:
-        layer = self._scene.slide_layer
-        return None if layer is None else view_of(layer)
 
     def _obstacle(self, source: SlideSource) -> str:
         if self.opening is not None:
@@ -68,7 +62,7 @@ class ColourSwitch:
         return "" if self._scene.session.job is None else RUNNING
 
     def _switch(self, on: bool) -> None:
-        layer, view = self._scene.slide_layer, self._view
+        layer, view = self._scene.slide_layer, self._scene.view
         if layer is None or view is None:
             return
         self.notice.clear()

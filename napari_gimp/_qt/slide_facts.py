@@ -10,6 +10,7 @@ from napari_gimp.slide.describe import Facts, IccFacts
 USUAL_MPP = 0.5
 """A 20x scan, the guess where a file says nothing, um/px."""
 UM_PER_MM = 1000.0
+NOBODY = ("unknown", "generic-tiff", "ome", "none")
 BITS = {"uint8": "8 bit", "uint16": "16 bit", "uint32": "32 bit", "int16": "16 bit"}
 
 
@@ -36,15 +37,15 @@ def facts_of(facts: Facts) -> dict[str, Fact]:
         "Size": Fact(_size(facts)),
         "Resolution": _resolution(facts),
         "Objective": Fact("" if facts.objective is None else f"{facts.objective:g}×"),
-        "Vendor": Fact(facts.vendor),
-        "Scanner": Fact(facts.scanner),
+        "Vendor": Fact(_said(facts.vendor)),
+        "Scanner": Fact(_said(facts.scanner)),
         "Pixels" if facts.rgb else "Channels": _pixels(facts),
         "Levels": _levels(facts),
         "Tiles": Fact(_tiles(facts)),
-        "Compression": Fact(facts.compression),
+        "Compression": Fact(_compression(facts.compression)),
         "Colour profile": _profile(facts.icc),
         "Reader": _reader(facts),
-        "Not read": _associated(facts),
+        "Label images": _associated(facts),
     }
     return {title: fact for title, fact in rows.items() if fact.text}
 
@@ -102,6 +103,16 @@ def _resolution(facts: Facts) -> Fact:
     return Fact(f"{text}, implausible{meant})", doubt_about(facts))
 
 
+def _said(name: str) -> str:
+    """Return a maker's name; "" for what a format writes where there is none."""
+    return "" if name.casefold() in NOBODY else name
+
+
+def _compression(name: str) -> str:
+    """Return a compression without the firm that TIFF names it by."""
+    return name.removeprefix("ADOBE_").replace("_", " ")
+
+
 def _pixels(facts: Facts) -> Fact:
     kind = BITS.get(facts.dtype, facts.dtype)
     if facts.rgb:
@@ -139,4 +150,5 @@ def _reader(facts: Facts) -> Fact:
 def _associated(facts: Facts) -> Fact:
     if not facts.associated:
         return Fact("")
-    return Fact(f"{', '.join(facts.associated)} (may show the patient's name)")
+    names = ", ".join(facts.associated)
+    return Fact(f"{names}: not read, may show the patient's name")

@@ -30,6 +30,8 @@ class SlideLayers:
 
     changed = Signal()
     """A slide layer was added or removed."""
+    swapped = Signal()
+    """A slide layer shows another view of its slide."""
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
@@ -66,7 +68,7 @@ class SlideLayers:
         self._refreshers[view].add(layer)
         if old is not None:
             self._leave(old, layer)
-        self.changed.emit()
+        self.swapped.emit()
 
     def layer_of(self, path: Path) -> Any | None:
         """Return the topmost layer that shows a file, None if there is none."""

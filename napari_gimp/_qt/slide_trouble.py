@@ -31,7 +31,8 @@ class Trouble:
     def __init__(self, slides: SlideLayers) -> None:
         self._slides = slides
         self._told: WeakKeyDictionary[SlideView, Told] = WeakKeyDictionary()
-        slides.changed.connect(self._watch)
+        for signal in (slides.changed, slides.swapped):
+            signal.connect(self._watch)
         self._watch()
 
     def _watch(self) -> None:

@@ -12,7 +12,8 @@ def size_px(shape: tuple[int, int]) -> str:
 
 def size_mm(size_um: YX) -> str:
     """Return "width × height mm"."""
-    return f"{size_um[1] / 1000:.3g} × {size_um[0] / 1000:.3g} mm"
+    height, width = (f"{side / 1000:#.3g}".rstrip(".") for side in size_um)
+    return f"{width} × {height} mm"
 
 
 def resolution(mpp: YX) -> str:

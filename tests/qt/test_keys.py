@@ -37,8 +37,8 @@ def test_every_key_of_the_table_is_bound_and_listed(viewer: Any) -> None:
     listed = {keys: what for _, keys, what in listed_keys()}
 
     assert len(listed) == len(KEYS)
-    assert listed["Q"] == "Overview on or off"
-    assert listed["? or Alt+K"] == "This list"
+    assert listed["Q"] == "Show or hide the overview"
+    assert listed["? or Alt+K"] == "Show this list of keys"
     bound = viewer.window._qt_viewer._key_map_handler.active_keymap
     assert {str(one) for one in bound} >= {"Q", "H", ",", ".", "Alt+6", "Escape"}
 

@@ -24,7 +24,8 @@ def test_durations_have_one_or_two_units(seconds: float, text: str) -> None:
 
 def test_sizes_are_written_width_first() -> None:
     assert size_px((2967, 2220)) == "2,220 × 2,967 px"
-    assert size_mm((6838.6, 6399.1)) == "6.4 × 6.84 mm"
+    assert size_mm((6838.6, 6399.1)) == "6.40 × 6.84 mm"
+    assert size_mm((123_456.0, 500.0)) == "0.500 × 123 mm"
     assert resolution((0.5, 0.5)) == "0.5 µm/px"
     assert resolution((0.5, 0.25)) == "0.25 × 0.5 µm/px (x × y)"
 
