@@ -85,15 +85,14 @@ def find_center() -> Callable[..., tuple[float, float]]:
         pixels: np.ndarray, cell_um: tuple[float, float], near_um: tuple[float, float]
     ) -> tuple[float, float]:
         """Return (y, x) um of the square; pixel (0, 0) begins at 0 um."""
-        weight = (pixels[..., 0].astype(float) - GROUND).clip(0, BRIGHT - GROUND)
         reach = PATCH_PX * MPP * 0.5 + 5  # um; the rim is 11.5 um away
-        centers = [
-            (np.arange(side) + 0.5) * cell
-            for side, cell in zip(weight.shape, cell_um, strict=True)
-        ]
-        for axis in (0, 1):
-            far = np.abs(centers[axis] - near_um[axis]) > reach
-            weight[(far, slice(None)) if axis == 0 else (slice(None), far)] = 0
+        centers, near = [], []
+        for side, cell, middle in zip(pixels.shape, cell_um, near_um, strict=False):
+            along = (np.arange(side) + 0.5) * cell
+            near.append(np.flatnonzero(np.abs(along - middle) <= reach))
+            centers.append(along[near[-1]])
+        grey = pixels[..., 0][np.ix_(*near)].astype(float)
+        weight = (grey - GROUND).clip(0, BRIGHT - GROUND)
         total = weight.sum()
         assert total > 0, "no bright square near the expected place"
         y = (weight.sum(axis=1) * centers[0]).sum() / total

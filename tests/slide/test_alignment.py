@@ -1,6 +1,8 @@
 """A planted bright patch is where it was planted, whichever way one looks.
 
-At four corners and in the middle, in pyramids made with factors 2, 4 and 2.5.
+At four corners and in the middle, in pyramids made with factors 2, 4 and 2.5; here
+in a TIFF and in a MIRAX, whose canvas is larger than the picture. What every format
+must get right is in `test_alignment_formats.py`.
 """
 
 from __future__ import annotations
@@ -10,14 +12,33 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from formats import CODECS, VENDORS
 from napari_gimp.geometry import Grid, world_to_um
 from napari_gimp.slide.pyramid import Pyramid
 from napari_gimp.slide.resample import overview, read_at
 from napari_gimp.slide.source import SlideSource, level_grid, open_slide
 from napari_gimp.slide.view import SlideView
+from planted_formats import planted_in
+from planted_slides import Planted
 
 WINDOW_UM = 36.0
+COARSEST = 20
+"""Beyond this factor the patch is smaller than two pixels, or mixed with white."""
 Find = Callable[..., tuple[float, float]]
+FORMATS = {form.name: form for form in (*CODECS, *VENDORS)}
+PYRAMIDS = [
+    *((FORMATS["tiff-deflate"], factor) for factor in FORMATS["tiff-deflate"].factors),
+    (FORMATS["mrxs-png"], "4"),
+]
+
+
+@pytest.fixture(scope="module", params=PYRAMIDS, ids=lambda p: f"{p[0].name} by {p[1]}")
+def planted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Planted:
+    """A pyramid made with one factor; its sides are no multiple of anything."""
+    form, factor = request.param
+    return planted_in(form, factor, tmp_path_factory.mktemp("planted"), (2503, 1907))
 
 
 @pytest.fixture
@@ -38,7 +59,7 @@ def test_factors_are_those_the_levels_were_made_by(planted, source):
 
 def test_stored_levels_hold_the_patch_within_a_pixel(planted, source, find_center):
     for number, level in enumerate(source.levels):
-        if level.downsample[0] > 40:  # the patch is smaller than two pixels
+        if level.downsample[0] > COARSEST:
             continue
         pixels = source.read_region(number, 0, 0, *level.shape)
         cell = level_grid(source, number).cell_um
