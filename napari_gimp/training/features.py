@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_gimp.errors import CohortError, GimpError
+from napari_gimp.errors import CohortError, GimpError, ResolutionError
 from napari_gimp.training.cohort import Patient
 
 if TYPE_CHECKING:
@@ -109,6 +109,16 @@ def _extract(
     except GimpError as error:
         raise CohortError(
             f"The slide of patient {patient.patient} cannot be used: {error} "
-            "Mend it or take the patient out of the manifest."
+            f"{_remedy(error)} or take the patient out of the manifest."
         ) from error
     return SlideFeatures(features, patches.coords_um, fingerprint)
+
+
+def _remedy(error: GimpError) -> str:
+    """Return what mends a slide; a manifest has no place for a um/px."""
+    if isinstance(error, ResolutionError):
+        return (
+            "Write a copy that states it (`napari-gimp convert SLIDE OUT.ome.tif "
+            "--mpp VALUE`) and put that into the manifest,"
+        )
+    return "Mend it"

@@ -1,14 +1,16 @@
-"""Slides of a cohort with a scanner's colour profile."""
+"""Slides of a cohort: their colour profiles, their um/px, their kind."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import ImageCms
 
+from napari_gimp.errors import CohortError
 from napari_gimp.patches.encoders import Encoder, load_encoder
 from napari_gimp.patches.store import FeatureStore
 from napari_gimp.training.cohort import Patient
@@ -17,6 +19,11 @@ from napari_gimp.training.features import (
     extract_cohort,
     read_thumbnails,
 )
+
+PER_CM: dict[str, Any] = {
+    "resolution": (20000, 20000),
+    "resolutionunit": "CENTIMETER",
+}
 
 
 def lab_profile() -> bytes:
@@ -45,8 +52,7 @@ def patient(tmp_path: Path) -> Patient:
         pixels,
         photometric="rgb",
         tile=(256, 256),
-        resolution=(20000, 20000),
-        resolutionunit="CENTIMETER",
+        **PER_CM,
         iccprofile=lab_profile(),
     )
     return Patient("P1", path, None, "benign", "here")
@@ -85,3 +91,30 @@ def test_thumbnails_are_converted_as_the_features_are(
     plain = read_thumbnails(patient, centre, 128.0)
     converted = read_thumbnails(patient, centre, 128.0, srgb=True)
     assert np.abs(plain.astype(int) - converted).max() > 5
+
+
+def test_a_slide_without_um_per_px_is_refused_with_the_way_to_state_it(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    path = tmp_path / "nompp.tif"
+    tifffile.imwrite(
+        path, np.full((512, 512, 3), 200, np.uint8), photometric="rgb", tile=(256, 256)
+    )
+    patient = Patient("P7", path, None, "benign", "here")
+    store = FeatureStore(tmp_path / "features")
+
+    with pytest.raises(CohortError, match=r"patient P7 .*convert SLIDE .*--mpp VALUE"):
+        extracted(patient, encoder, store, srgb=False)
+
+
+def test_a_grey_slide_is_refused_with_what_it_is(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    path = tmp_path / "grey.tif"
+    grey = np.full((512, 512), 200, np.uint8)
+    tifffile.imwrite(path, grey, tile=(256, 256), **PER_CM)
+    patient = Patient("P8", path, None, "benign", "here")
+    store = FeatureStore(tmp_path / "features")
+
+    with pytest.raises(CohortError, match=r"patient P8 .*1 grey channel of uint8"):
+        extracted(patient, encoder, store, srgb=False)
