@@ -21,7 +21,9 @@ _SUMS = {"|u1": (np.uint16, np.float32), "<u2": (np.uint32, np.float64)}
 """Kinds of number that hold the sum of a line, and of a square, of a step exactly."""
 STRIP_ROWS = 32
 BLOCK_PX = 2048
-"""Side of the pieces, in stored pixels, in which an overview is read."""
+"""Side of the pieces, in stored pixels, in which a large area is read."""
+BLOCK_BYTES = 1 << 24
+"""Many channels or wide numbers make the pieces smaller."""
 
 
 def best_level(source: SlideSource, mpp: float) -> int:
@@ -46,7 +48,8 @@ def read_at(
 
     Each pixel is the area average of the stored pixels under it, so that neither the
     place nor the brightness is off by a fraction of a pixel. Pillow's box filter
-    gives whole pixels weight 0 or 1 and is up to half a stored pixel off.
+    gives whole pixels weight 0 or 1 and is up to half a stored pixel off. A large
+    area is read in pieces: memory is bounded by the result.
 
     Parameters
     ----------
@@ -62,16 +65,43 @@ def read_at(
     Raises
     ------
     SlideError
-        If a tile is damaged, or (ResolutionError) the um/px is unknown.
+        If the file can no longer be read, or (ResolutionError) the um/px is unknown.
     """
     number = best_level(source, mpp)
     cell = _cell_um(source, number)
     edges_y = _edges(y_um / cell[0], mpp / cell[0], shape_px[0])
     edges_x = _edges(x_um / cell[1], mpp / cell[1], shape_px[1])
+    return _means_between(source, number, edges_y, edges_x)
+
+
+def _means_between(
+    source: SlideSource,
+    number: int,
+    edges_y: NDArray[np.float64],
+    edges_x: NDArray[np.float64],
+) -> Pixels:
+    """Return the means between edges (H+1,), (W+1,) in pixels of a stored level."""
+    spans = edges_y[-1] - edges_y[0], edges_x[-1] - edges_x[0]
+    counts = len(edges_y) - 1, len(edges_x) - 1
+    if spans[0] * spans[1] > 2 * _block_px(source) ** 2 and max(counts) > 1:
+        axis = int(counts[0] == 1 or (spans[1] > spans[0] and counts[1] > 1))
+        edges, middle = (edges_y, edges_x)[axis], counts[axis] // 2
+        halves = (
+            (half, edges_x) if axis == 0 else (edges_y, half)
+            for half in (edges[: middle + 1], edges[middle:])
+        )
+        parts = [_means_between(source, number, *half) for half in halves]
+        return np.concatenate(parts, axis=axis)
     y0, y1 = math.floor(edges_y[0]), max(math.ceil(edges_y[-1]), 1 + int(edges_y[0]))
     x0, x1 = math.floor(edges_x[0]), max(math.ceil(edges_x[-1]), 1 + int(edges_x[0]))
     pixels = source.read_region(number, y0, x0, y1 - y0, x1 - x0)
     return area_average(pixels, edges_y - y0, edges_x - x0)
+
+
+def _block_px(source: SlideSource) -> int:
+    """Return the side of the pieces in which a large area is read, stored px."""
+    pixel_bytes = source.channels * source.dtype.itemsize
+    return min(BLOCK_PX, math.isqrt(BLOCK_BYTES // pixel_bytes))
 
 
 def _cell_um(source: SlideSource, number: int) -> YX:
@@ -232,17 +262,18 @@ def overview(source: SlideSource, mpp: float) -> tuple[Pixels, Grid]:
 
     It is read in blocks, a few at a time on threads, so that memory stays bounded by
     the result. The last row and column may reach over the slide's edge, where it is
-    white.
+    `fill`.
 
     Raises
     ------
     SlideError
-        If a tile is damaged, or (ResolutionError) the um/px is unknown.
+        If the file can no longer be read, or (ResolutionError) the um/px is unknown.
     """
     grid = _overview_grid(source, mpp)
     rows, cols = grid.shape
     out = np.empty((rows, cols, source.channels), source.dtype)
-    side = max(16, int(BLOCK_PX * min(_cell_um(source, best_level(source, mpp))) / mpp))
+    cell = min(_cell_um(source, best_level(source, mpp)))
+    side = max(16, int(_block_px(source) * cell / mpp))
     corners = [(y, x) for y in range(0, rows, side) for x in range(0, cols, side)]
 
     def fill(corner: tuple[int, int]) -> None:

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_gimp.slide.resample import area_average, best_level, overview, read_at
+from napari_gimp.slide.resample import (
+    area_average,
+    best_level,
+    block_means,
+    overview,
+    read_at,
+)
 from napari_gimp.slide.source import open_slide
+from tiff_files import picture, write_ome_multichannel
 
 FINE = 8
 """The reference splits each pixel into 8 x 8, so edges are multiples of 1/8."""
@@ -82,3 +89,82 @@ def test_an_overview_keeps_the_mean_brightness(write, texture):
     with open_slide(write([texture])) as slide:
         pixels, _ = overview(slide, 5.0)  # 350 um x 450 um: no white rim
     np.testing.assert_allclose(pixels.mean((0, 1)), texture.mean((0, 1)), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+@pytest.mark.parametrize("mpp", [0.7, 1.5, 2.0])
+def test_channels_of_any_kind_are_averaged_each_for_itself(tmp_path, kind, mpp):
+    pixels = picture(150, 200, 5, kind)
+    path = write_ome_multichannel(tmp_path / "a.ome.tif", [pixels], tile=(64, 64))
+    edges = [
+        np.round((start + np.arange(21) * mpp / 0.5) * 1024) / 1024 for start in (16, 8)
+    ]
+    expected = area_average(pixels.astype(np.float64), *edges)
+    with open_slide(path) as slide:
+        mean = read_at(slide, 8.0, 4.0, (20, 20), mpp)
+        whole, grid = overview(slide, mpp)
+    assert (mean.dtype, mean.shape) == (kind, (20, 20, 5))
+    off = 0.51 if kind == np.uint16 else 1e-6
+    assert np.abs(mean.astype(float) - expected).max() <= off
+    assert whole.shape == (*grid.shape, 5)
+
+
+def test_outside_a_fluorescence_slide_is_black(tmp_path):
+    pixels = np.full((150, 200, 2), 900, np.uint16)
+    path = write_ome_multichannel(tmp_path / "a.ome.tif", [pixels])
+    with open_slide(path) as slide:
+        assert (read_at(slide, -20.0, -20.0, (10, 10), 1.7) == 0).all()
+        whole, _ = overview(slide, 30.0)  # 75 um x 100 um
+    assert whole.shape == (3, 4, 2)
+    assert (whole[:2, :3] == 900).all()
+    assert (whole[2, 0] == 450).all()
+
+
+def test_a_large_area_is_read_in_pieces_that_fit_into_memory(
+    write, texture, monkeypatch
+):
+    with open_slide(write([texture])) as slide:
+        at_once = read_at(slide, 3.3, 4.4, (90, 110), 3.7)
+        monkeypatch.setattr("napari_gimp.slide.resample.BLOCK_PX", 64)
+        read = slide.read_region
+        sizes = []
+
+        def watched(level: int, y: int, x: int, height: int, width: int):
+            sizes.append(height * width)
+            return read(level, y, x, height, width)
+
+        monkeypatch.setattr(slide, "read_region", watched)
+        in_pieces = read_at(slide, 3.3, 4.4, (90, 110), 3.7)
+    np.testing.assert_array_equal(in_pieces, at_once)
+    assert len(sizes) > 10
+    assert max(sizes) <= 3 * 64**2
+
+
+def test_pieces_of_many_channels_are_smaller(tmp_path):
+    from napari_gimp.slide.resample import BLOCK_BYTES, _block_px
+
+    pixels = np.zeros((20, 20, 40), np.uint16)
+    path = write_ome_multichannel(tmp_path / "a.ome.tif", [pixels])
+    with open_slide(path) as slide:
+        assert _block_px(slide) ** 2 * 80 <= BLOCK_BYTES
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    step=st.sampled_from([1, 2, 3, 4, 8, 16, 64, 100]),
+    kind=st.sampled_from([np.uint8, np.uint16, np.float32]),
+)
+def test_block_means_are_means_also_where_the_edge_cuts_them(shape, step, kind):
+    rng = np.random.default_rng(step)
+    pixels = (rng.random((*shape, 2)) * (200 if kind != np.uint16 else 6e4)).astype(
+        kind
+    )
+    result = block_means(pixels, step)
+    assert result.dtype == kind
+    assert result.shape == (-(-shape[0] // step), -(-shape[1] // step), 2)
+    for row, col in itertools.product(*map(range, result.shape[:2])):
+        square = pixels[row * step : (row + 1) * step, col * step : (col + 1) * step]
+        mean = square.astype(float).mean(axis=(0, 1))
+        off = 0.5 + 1e-6 if kind != np.float32 else 1e-4
+        assert np.abs(result[row, col] - mean).max() <= off
