@@ -76,7 +76,7 @@ def hint_of(facts: Facts) -> str:
         return "About 0.25 at 40×, 0.5 at 20×, 1.0 at 10×"
     reason = (
         f"the file's {facts.mpp[1]:.4g} in another unit"
-        if facts.mpp is not None
+        if facts.mpp is not None and facts.likely_origin == "wrong unit"
         else f"the usual one of a {facts.objective:g}× objective"
     )
     return f"Probably {facts.likely_mpp:.3g} µm/px: {reason}"

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from napari_gimp.geometry import YX
 from napari_gimp.slide.resolution import is_usable, likely_mpp
 from napari_gimp.slide.source import Resolution, SlideSource
+
+LikelyOrigin = Literal["wrong unit", "objective", ""]
 
 UM_PER_MM = 1000.0
 UM_AT_1X = 10.0
@@ -105,10 +107,12 @@ class Facts:
         The colour profile, None if there is none.
     associated
         Names of the label, macro and thumbnail images.
-    properties
-        What else the file says.
     fingerprint
         Hex digest that names the pixels.
+    properties
+        What else the file says.
+    likely_origin
+        Where `likely_mpp` is from: "wrong unit", "objective", "" without one.
     """
 
     file: str
@@ -135,6 +139,7 @@ class Facts:
     associated: tuple[str, ...]
     fingerprint: str
     properties: Mapping[str, str] = field(default_factory=dict)
+    likely_origin: LikelyOrigin = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; the keys are the fields, sides are (y, x)."""
@@ -145,6 +150,7 @@ def describe(source: SlideSource) -> Facts:
     """Return the facts of an open slide."""
     said, stated = source.properties, source.resolution
     objective = _number(said.get("objective", ""))
+    likely, likely_origin = _likely(stated, objective)
     return Facts(
         file=source.path.name,
         size_px=source.levels[0].shape,
@@ -153,7 +159,7 @@ def describe(source: SlideSource) -> Facts:
         mpp_origin=stated.origin,
         mpp_verified=stated.verified,
         mpp_usable=is_usable(stated),
-        likely_mpp=_likely(stated, objective),
+        likely_mpp=likely,
         objective=objective,
         vendor=said.get("vendor", ""),
         scanner=said.get("scanner", ""),
@@ -170,6 +176,7 @@ def describe(source: SlideSource) -> Facts:
         associated=source.associated,
         fingerprint=source.fingerprint,
         properties={k: v for k, v in said.items() if k not in TOLD},
+        likely_origin=likely_origin,
     )
 
 
@@ -181,12 +188,15 @@ def _size_mm(source: SlideSource) -> YX | None:
     return height * my / UM_PER_MM, width * mx / UM_PER_MM
 
 
-def _likely(stated: Resolution, objective: float | None) -> float | None:
+def _likely(
+    stated: Resolution, objective: float | None
+) -> tuple[float | None, LikelyOrigin]:
     """Return a guess: a wrong unit put right, else what the objective usually has."""
     if is_usable(stated):
-        return None
-    meant = None if stated.mpp is None else likely_mpp(stated.mpp[0])
-    return meant or (UM_AT_1X / objective if objective else None)
+        return None, ""
+    if stated.mpp is not None and (meant := likely_mpp(stated.mpp[0])):
+        return meant, "wrong unit"
+    return (UM_AT_1X / objective, "objective") if objective else (None, "")
 
 
 def _number(text: str) -> float | None:

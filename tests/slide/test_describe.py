@@ -98,6 +98,7 @@ def test_an_implausible_resolution_is_shown_with_the_likely_one_and_not_used(
         facts = describe(source)
     assert facts.mpp == pytest.approx((0.005, 0.005))
     assert facts.likely_mpp == pytest.approx(0.5)
+    assert facts.likely_origin == "wrong unit"
     assert facts.size_mm is None
     text = as_rows(facts)["um/px"]
     assert "0.005" in text
@@ -116,6 +117,7 @@ def test_without_um_per_px_the_objective_gives_a_guess(tmp_path: Path) -> None:
         facts = describe(source)
     assert (facts.mpp, facts.objective) == (None, 40.0)
     assert facts.likely_mpp == pytest.approx(0.25)
+    assert facts.likely_origin == "objective"
 
 
 def test_every_level_is_told_with_its_factor_and_tile(
