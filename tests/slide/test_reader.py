@@ -1,8 +1,7 @@
-"""The Dask pyramid and napari's reader."""
+"""napari's reader of slides."""
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 import sys
 
@@ -11,51 +10,11 @@ import pytest
 import tifffile
 
 from napari_gimp.reader import get_reader, slide_layers
-from napari_gimp.slide.pyramid import Pyramid
-from napari_gimp.slide.source import open_slide
 
 
 @pytest.fixture
 def path(write, texture):
     return write([texture, texture[::2, ::2]], compression="deflate")
-
-
-def test_dask_levels_hold_the_true_pixels_after_the_slide_is_closed(path, texture):
-    with open_slide(path) as slide:
-        pyramid = Pyramid(slide)
-    np.testing.assert_array_equal(pyramid.levels[0].compute(), texture)
-    np.testing.assert_array_equal(pyramid.levels[1].compute(), texture[::2, ::2])
-    part = pyramid.levels[0][101:333:3, 17:600:2, 1]
-    np.testing.assert_array_equal(part.compute(), texture[101:333:3, 17:600:2, 1])
-
-
-def test_chunks_are_whole_native_tiles(write):
-    with open_slide(write([np.zeros((2100, 1500, 3), np.uint8)])) as slide:
-        pyramid = Pyramid(slide)
-    assert pyramid.levels[0].chunks == ((1024, 1024, 52), (1024, 476), (3,))
-
-
-def test_a_pyramid_travels_as_a_path(path, texture):
-    with open_slide(path) as slide:
-        stored = pickle.dumps(Pyramid(slide))
-    assert len(stored) < 20_000
-    pyramid = pickle.loads(stored)
-    np.testing.assert_array_equal(pyramid.levels[0][:50].compute(), texture[:50])
-    assert pyramid.grids[1].cell_um == (1.0, 1.0)
-
-
-def test_another_process_computes_the_same(path, texture):
-    with open_slide(path) as slide:
-        mean = Pyramid(slide).levels[0].mean()
-    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).compute())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps(mean),
-        capture_output=True,
-        check=True,
-        timeout=120,
-    )
-    assert float(done.stdout) == pytest.approx(texture.mean())
 
 
 def test_importing_the_reader_loads_no_library():
