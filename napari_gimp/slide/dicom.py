@@ -7,6 +7,7 @@ folder, stands for the whole. wsidicom reads the structure, imagecodecs the fram
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from napari_gimp.slide.dicom_series import (
     Member,
     dicom_files,
     has_magic,
+    plain,
     slide_series,
 )
 from napari_gimp.slide.factors import level_factors
@@ -172,7 +174,9 @@ def _belongs(base: DicomImage, image: DicomImage) -> bool:
         return False
     if base.place is None or image.place is None:
         return True
-    return bool(base.place.origin_and_rotation_match(image.place, ORIGIN_APART_MM))
+    (y, x, turn), (other_y, other_x, other_turn) = base.place, image.place
+    near = math.hypot(y - other_y, x - other_x) <= ORIGIN_APART_MM
+    return near and turn == other_turn
 
 
 def _levels(images: list[DicomImage]) -> list[list[Plane]]:
@@ -250,9 +254,9 @@ def _channel_names(optics: list[Any]) -> tuple[str, ...]:
 
 def _channel_name(optics: Any) -> str:
     """Return the path's description, else its wavelength, else ""."""
-    name = str(optics.get("OpticalPathDescription") or "")
-    wavelength = optics.get("IlluminationWaveLength")
-    return name or (f"{float(wavelength):g} nm" if wavelength else "")
+    name = plain(optics.get("OpticalPathDescription"))
+    wavelength = _number(optics.get("IlluminationWaveLength"))
+    return name or (f"{wavelength} nm" if wavelength else "")
 
 
 def _channel_colors(optics: list[Any]) -> tuple[str, ...]:
@@ -270,15 +274,15 @@ def _channel_color(optics: Any) -> str:
     for name in ("Red", "Green", "Blue"):
         stem = f"{name}PaletteColorLookupTableData"
         words = tables[0].get(stem) or tables[0].get(f"Segmented{stem}")
-        if not words:
+        if not isinstance(words, bytes) or len(words) < 2:
             return ""
-        color += f"{int.from_bytes(bytes(words)[-2:], 'little') >> 8:02x}"
+        color += f"{int.from_bytes(words[-2:], 'little') >> 8:02x}"
     return color
 
 
 def _icc(optics: Any) -> bytes | None:
     profile = optics.get("ICCProfile")
-    return bytes(profile) if profile else None
+    return profile if isinstance(profile, bytes) and profile else None
 
 
 def _resolution(image: DicomImage) -> Resolution:
@@ -296,7 +300,7 @@ def _properties(member: Member, optics: Any, plane: Plane) -> dict[str, str]:
         "compression": plane.image.syntax,
         "photometric": member.header.get("PhotometricInterpretation"),
     }
-    return {key: str(value) for key, value in stated.items() if value}
+    return {key: text for key, value in stated.items() if (text := plain(value))}
 
 
 def _choice(images: list[DicomImage], shown: Plane) -> dict[str, str]:
@@ -309,7 +313,8 @@ def _choice(images: list[DicomImage], shown: Plane) -> dict[str, str]:
 
 
 def _number(value: Any) -> str:
-    return "" if value is None else f"{float(value):g}"
+    """Return a number as text, "" where the file has none."""
+    return f"{value:g}" if isinstance(value, int | float) else ""
 
 
 def _associated(members: list[Member]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError, TileError
-from napari_gimp.slide.dicom_series import damaged_header, read_member
+from napari_gimp.slide.dicom_series import damaged_header, plain, quietly, read_member
 from napari_gimp.slide.source import Pixels
 from napari_gimp.slide.tiff_bytes import FileBytes
 from napari_gimp.slide.tiff_colour import ycbcr_to_rgb
@@ -95,7 +95,7 @@ class DicomImage:
         self.tile = image.tile_size.height, image.tile_size.width
         self.samples = int(image.samples_per_pixel)
         self.dtype = np.dtype(image.dtype)
-        self.place = image.image_coordinate_system
+        self.place = _place(image)
         self.extended_focus = bool(readers[0].dataset.ext_depth_of_field)
         self._check(readers)
         self._tiles = image.tiles
@@ -168,7 +168,7 @@ def open_images(paths: Sequence[Path]) -> list[DicomImage]:
     SlideError
         If a file is damaged or holds what is not read.
     """
-    with ExitStack() as files, ExitStack() as kept:
+    with ExitStack() as files, ExitStack() as kept, quietly():
         readers = [_reader(path, files) for path in paths]
         images = [_image(group, kept) for group in _instances(readers)]
         kept.pop_all()
@@ -195,11 +195,14 @@ def _reader(path: Path, files: ExitStack) -> Any:
 
 def _unsupported(path: Path, syntax: Any) -> str:
     header = read_member(path).header
+    kind, samples, bits = (
+        plain(header.get(keyword)) or "?"
+        for keyword in ("PhotometricInterpretation", "SamplesPerPixel", "BitsStored")
+    )
     return (
-        f"{path.name} has pixels of a kind that is not read ({syntax.name}, "
-        f"{header.get('PhotometricInterpretation')}, {header.get('SamplesPerPixel')} "
-        f"samples of {header.get('BitsStored')} bits): RGB or YBR of 8 bits and "
-        "MONOCHROME2 of 8 or 16 are; convert it with a DICOM toolkit."
+        f"{path.name} has pixels of a kind that is not read ({syntax.name}, {kind}, "
+        f"{samples} samples of {bits} bits): RGB or YBR of 8 bits and MONOCHROME2 of "
+        "8 or 16 are; convert it with a DICOM toolkit."
     )
 
 
@@ -273,6 +276,14 @@ def _check_grid(reader: Any, name: str) -> None:
             f"{size.height} x {size.width} px, or overlapping ones, which are not "
             "read: tile it anew with a DICOM toolkit."
         )
+
+
+def _place(image: Any) -> tuple[float, float, float] | None:
+    """Return where on the glass the image lies: y and x mm, and degrees."""
+    found = image.image_coordinate_system
+    if found is None:
+        return None
+    return float(found.origin.y), float(found.origin.x), float(found.rotation)
 
 
 def _spacing(image: Any) -> tuple[float, float] | None:

@@ -6,7 +6,9 @@ this program's memory, error texts or logs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,15 @@ SLIDE_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 """VL Whole Slide Microscopy Image Storage."""
 PER_FRAME_GROUPS = 0x52009230
 """Where a header ends: the tiles' places follow, then the pixels."""
+LONGEST_TEXT = 64
+"""Characters of a long string, as DICOM calls it."""
 KEYWORDS = (
     "SeriesInstanceUID", "ImageType", "Manufacturer",
     "ManufacturerModelName", "OpticalPathSequence", "PhotometricInterpretation",
     "SamplesPerPixel", "BitsStored",
 )  # fmt: skip
+
+_switch = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +139,12 @@ def read_member(path: Path) -> Member:
 
     tags = [tag_for_keyword(keyword) for keyword in KEYWORDS]
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, quietly():
             header = read_partial(
                 file, lambda tag, vr, length: tag >= PER_FRAME_GROUPS, None, False, tags
             )
+            for values in (header, header.file_meta):
+                values.decode()  # every one now, so that damage shows here
     except OSError as error:
         raise SlideError(
             f"{path.name} cannot be read ({error.strerror}): check that its drive is "
@@ -152,6 +160,18 @@ def read_member(path: Path) -> Member:
     return member
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep pydicom from warning of values: damaged ones may hold names.
+
+    Its switch is one for the process, hence the lock.
+    """
+    from pydicom.config import disable_value_validation
+
+    with _switch, disable_value_validation():
+        yield
+
+
 def damaged_header(path: Path) -> SlideError:
     """Return the error for a file whose header cannot be read.
 
@@ -164,7 +184,15 @@ def damaged_header(path: Path) -> SlideError:
     )
 
 
+def plain(value: object) -> str:
+    """Return a value as text, "" for one that damage has filled with other bytes."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() and len(text) <= LONGEST_TEXT else ""
+
+
 def _class_name(member: Member) -> str:
+    from pydicom.config import IGNORE
     from pydicom.uid import UID
 
-    return str(UID(member.sop_class).name)
+    name = str(UID(member.sop_class, IGNORE).name)
+    return "of unknown kind" if name == member.sop_class else name

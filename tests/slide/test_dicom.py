@@ -403,6 +403,27 @@ def test_a_header_that_is_cut_off_is_refused(tmp_path, levels, kept):
         assert PATIENT not in str(caught.value)
 
 
+def test_a_damaged_header_tells_nothing_of_the_patient(tmp_path, levels, recwarn):
+    """Lengths that are wrong make a value run on into the patient's name."""
+    path = write_instance(tmp_path / "a.dcm", levels[2])
+    sound = path.read_bytes()
+    name_at = sound.index(PATIENT.encode())
+    rng = np.random.default_rng(3)
+    told = []
+    for at in rng.integers(132, name_at, 80):
+        damaged = bytearray(sound)
+        damaged[at] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            with DicomSource(path) as slide:
+                told.append(str(slide.properties))
+        except SlideError as error:
+            told.append(str(error))
+    told += [str(warning.message) for warning in recwarn]
+    assert any("damaged" in text for text in told)
+    assert not [text for text in told if PATIENT in text]
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "said"),
     [
