@@ -99,6 +99,12 @@ CASES = (
     ),
     Case("k.mrxs", write_mrxs, "mirax", properties=("compression",)),
     Case("l.mrxs", partial(write_mrxs, image_format="PNG"), "mirax", loss=0),
+    Case(
+        "m.mrxs",
+        partial(write_mrxs, image_format="PNG", overlap_px=16),
+        "mirax",
+        loss=0.5,
+    ),
 )
 
 

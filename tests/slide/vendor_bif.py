@@ -33,7 +33,7 @@ def write_bif(
             factor = levels[0].shape[0] // level.shape[0]
             xml = _joints(rows, cols, overlap_px) if number == 0 else b""
             tiff.write(
-                _mosaic(level, rows, cols, step, factor),
+                mosaic(level, (rows, cols), TILE, overlap_px, factor),
                 photometric="rgb",
                 compression="jpeg",
                 compressionargs={"level": 95},
@@ -64,11 +64,21 @@ def _packet(xml: bytes) -> tuple[int, str, int, bytes, bool]:
     return 700, "B", len(xml), xml, True
 
 
-def _mosaic(
-    level: np.ndarray, rows: int, cols: int, step: int, factor: int
+def mosaic(
+    level: np.ndarray, grid: tuple[int, int], tile: int, overlap_px: int, factor: int
 ) -> np.ndarray:
-    """Return the tiles side by side, each shrunk in its place, overlaps included."""
-    side, step = TILE // factor, step // factor
+    """Return overlapping tiles of a level side by side, each shrunk in its place.
+
+    Parameters
+    ----------
+    grid
+        Rows and columns of tiles.
+    tile, overlap_px
+        Side of a tile and what neighbours share, in level-0 px.
+    factor
+        By which the level is coarser.
+    """
+    (rows, cols), side, step = grid, tile // factor, (tile - overlap_px) // factor
     canvas = np.full(
         ((rows - 1) * step + side, (cols - 1) * step + side, 3), 255, np.uint8
     )
@@ -78,8 +88,8 @@ def _mosaic(
     out = np.empty((rows * side, cols * side, 3), np.uint8)
     for row in range(rows):
         for col in range(cols):
-            tile = canvas[row * step :, col * step :][:side, :side]
-            out[row * side :, col * side :][:side, :side] = tile
+            part = canvas[row * step :, col * step :][:side, :side]
+            out[row * side :, col * side :][:side, :side] = part
     return out
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vendor_jpeg import padded
+from vendor_bif import mosaic
 
 TILE = 128
 SLIDE_ID = "0123456789abcdef0123456789abcdef"
@@ -24,6 +24,7 @@ def write_mrxs(
     *,
     image_format: str = "JPEG",
     empty: frozenset[tuple[int, int]] = frozenset(),
+    overlap_px: int = 0,
 ) -> Path:
     """Write levels (h, w, 3) uint8 whose factors to the first are powers of two.
 
@@ -36,21 +37,37 @@ def write_mrxs(
     empty
         (row, column) of tiles of 128 px that were not scanned, and so are left out;
         on each level.
+    overlap_px
+        Level-0 px that neighbouring photographs share, as most scanners have them; a
+        multiple of the coarsest factor.
     """
     folder = path.with_suffix("")
     folder.mkdir()
-    whole = padded(levels, (TILE, TILE))
     factors = [levels[0].shape[0] // level.shape[0] for level in levels]
-    grid = whole[0].shape[0] // TILE, whole[0].shape[1] // TILE
+    grid = _grid(levels[0].shape, factors[-1], overlap_px)
+    whole = [
+        mosaic(level, grid, TILE, overlap_px, factor)
+        for level, factor in zip(levels, factors, strict=True)
+    ]
     records = []
     for number, (level, factor) in enumerate(zip(whole, factors, strict=True)):
         stored, found = _store(level, factor, grid[1], image_format, empty)
         (folder / f"Data{number:04}.dat").write_bytes(stored)
         records.append([(*record, number) for record in found])
     (folder / "Index.dat").write_bytes(_index(records))
-    (folder / "Slidedat.ini").write_text(_slidedat(grid, factors, mpp, image_format))
+    (folder / "Slidedat.ini").write_text(
+        _slidedat(grid, factors, mpp, image_format, overlap_px)
+    )
     path.write_bytes(_encoded(levels[-1], "JPEG"))
     return path
+
+
+def _grid(shape: tuple[int, ...], coarsest: int, overlap_px: int) -> tuple[int, int]:
+    """Return rows and columns of photographs: whole tiles on the coarsest level."""
+    step = TILE - overlap_px
+    needed = (-(-(side - overlap_px) // step) for side in shape[:2])
+    rows, cols = (-(-count // coarsest) * coarsest for count in needed)
+    return rows, cols
 
 
 def _store(
@@ -102,7 +119,11 @@ def _index(records: list[list[tuple[int, int, int, int]]]) -> bytes:
 
 
 def _slidedat(
-    grid: tuple[int, int], factors: list[int], mpp: float, image_format: str
+    grid: tuple[int, int],
+    factors: list[int],
+    mpp: float,
+    image_format: str,
+    overlap_px: int,
 ) -> str:
     exponents = [factor.bit_length() - 1 for factor in factors]
     names = "\n".join(
@@ -110,7 +131,8 @@ def _slidedat(
         for k in range(len(factors))
     )
     sections = "\n".join(
-        f"[LAYER_{k}_SECTION]\nOVERLAP_X = 0\nOVERLAP_Y = 0\n"
+        f"[LAYER_{k}_SECTION]\n"
+        f"OVERLAP_X = {overlap_px / factor}\nOVERLAP_Y = {overlap_px / factor}\n"
         f"MICROMETER_PER_PIXEL_X = {mpp * factor}\n"
         f"MICROMETER_PER_PIXEL_Y = {mpp * factor}\n"
         f"IMAGE_FORMAT = {image_format}\nIMAGE_FILL_COLOR_BGR = 16777215\n"
