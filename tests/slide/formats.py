@@ -280,6 +280,7 @@ VENDORS = (
     _vendor("bif", _in("a.bif", write_bif)),
     _vendor("bif-overlapping", _in("a.bif", write_bif, overlap_px=16)),
     _vendor("mrxs", _in("a.mrxs", write_mrxs)),
+    _vendor("mrxs-overlapping", _in("a.mrxs", write_mrxs, overlap_px=16)),
     _vendor("mrxs-png", _in("a.mrxs", write_mrxs, image_format="PNG"), loss=0),
     _vendor("ndpi", _in("a.ndpi", write_ndpi)),
     _vendor("vms", _finest_and_coarsest, kept=(0, -1)),
@@ -360,3 +361,5 @@ ZARR = (
     _zarr("-five-channels", "0.4", "five16"),
     _zarr("-one-channel", "0.5", "grey16", axes="yx"),
 )
+EVERY = (*TIFFS, *VENDORS, *PICTURES, *DICOM, *ZARR)
+"""All but the TIFFs that are read by OpenSlide, where another would be faster."""

@@ -21,6 +21,7 @@ from napari_gimp.slide.view import SlideView
 from planted_formats import planted_in
 from planted_slides import Planted
 
+WAIT_S = 20
 WINDOW_UM = 36.0
 COARSEST = 20
 """Beyond this factor the patch is smaller than two pixels, or mixed with white."""
@@ -102,6 +103,7 @@ def test_display_levels_hold_the_patch_where_napari_draws_them(
     planted, source, find_center
 ):
     view = SlideView(source)
+    assert view.base.complete.wait(WAIT_S)
     for level in view.levels:
         # napari: one pixel of a level spans shape[0] / shape[level] level-0 pixels
         cell = tuple(
@@ -120,6 +122,7 @@ def test_napari_slices_every_display_level_into_the_right_place(
     from napari.layers import Image
 
     view = SlideView(source)
+    assert view.base.complete.wait(WAIT_S)
     kwargs = level_grid(source, 0).layer_kwargs(source.mpp)
     exact = [np.asarray(level) for level in view.levels]
     layer = Image(exact, rgb=True, multiscale=True, **kwargs)

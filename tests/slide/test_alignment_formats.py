@@ -16,6 +16,7 @@ from napari_gimp.slide.view import SlideView
 from planted_formats import as_planted, planted_in
 from planted_slides import Planted
 
+WAIT_S = 20
 SHAPE = (1103, 907)
 EVEN = (1104, 912)
 """For an SCN picture amid empty glass: OpenSlide places it in whole px of a level."""
@@ -110,15 +111,15 @@ def test_dask_levels_hold_the_patch(planted, source, find_center):
 def test_display_levels_hold_the_patch_where_napari_draws_them(
     planted, source, find_center
 ):
-    if not source.rgb:
-        pytest.skip("channels are shown each on its own: see test_view_channels.py")
     view = SlideView(source)
-    for level in view.levels:
+    assert view.base.complete.wait(WAIT_S)
+    shown = view.levels if source.rgb else view.channel_levels(source.channels - 1)
+    for level in shown:
         cell = tuple(
             planted.mpp * a / b
-            for a, b in zip(view.levels[0].shape[:2], level.shape[:2], strict=True)
+            for a, b in zip(shown[0].shape[:2], level.shape[:2], strict=True)
         )
-        pixels = as_planted(np.asarray(level))
+        pixels = as_planted(np.atleast_3d(np.asarray(level)))
         for truth in planted.centers_um:
             assert off_px(find_center(pixels, cell, truth), truth, planted.mpp) < 1
     view.close()

@@ -15,13 +15,6 @@ from mutations import mutations
 
 CASES = 24
 SMALL = (200, 264)
-FORMATS = (
-    *formats.TIFFS,
-    *formats.VENDORS,
-    *formats.PICTURES,
-    *formats.DICOM,
-    *formats.ZARR,
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def told(failures: list[str]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+@pytest.mark.parametrize("form", formats.EVERY, ids=lambda form: form.name)
 def test_damaged_files_are_refused_or_marked(
     processes: FuzzPool, form: Format, tmp_path: Path
 ):
