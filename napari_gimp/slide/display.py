@@ -13,13 +13,11 @@ from fractions import Fraction
 
 from napari_gimp.geometry import YX
 from napari_gimp.slide.factors import as_fraction
+from napari_gimp.slide.ladder import COARSEST_PX, ladder, shape_at
 from napari_gimp.slide.source import Level
 
-COARSEST_PX = 1024
-"""napari materialises the coarsest level on the main thread."""
 MAX_PAD_PX = 4096
 """Beyond this the quotient of rounded shapes must do (factors no scanner uses)."""
-SAME = 1.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +71,13 @@ def _inner(
 
 
 def _factors(levels: tuple[Level, ...]) -> list[tuple[YX, int | None]]:
-    """Return (factor, stored level or None) of each level, finest first."""
-    plan: list[tuple[YX, int | None]] = [((1.0, 1.0), 0)]
-    rows, cols = levels[0].shape
-    while max(rows / plan[-1][0][0], cols / plan[-1][0][1]) > COARSEST_PX:
-        plan.append(_next(levels, plan[-1][0]))
+    """Return (factor, stored level or None) down to the first that is small."""
+    plan: list[tuple[YX, int | None]] = []
+    for rung in ladder(levels):
+        plan.append((rung.factor, rung.stored if rung.step == 1 else None))
+        if max(shape_at(levels, rung)) <= COARSEST_PX:
+            break
     return plan
-
-
-def _next(levels: tuple[Level, ...], last: YX) -> tuple[YX, int | None]:
-    """Return the coarsest stored level up to 2x away, else a virtual one."""
-    for number in range(len(levels) - 1, 0, -1):
-        ratios = [
-            f / was for f, was in zip(levels[number].downsample, last, strict=True)
-        ]
-        if min(ratios) > SAME and max(ratios) <= 2 * SAME:
-            return levels[number].downsample, number
-    return (2 * last[0], 2 * last[1]), None
 
 
 def _last_stored(plan: list[tuple[YX, int | None]], number: int) -> int:
