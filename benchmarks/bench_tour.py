@@ -115,14 +115,16 @@ class Tour:
         self.canvas = viewer.window._qt_viewer.canvas
         self.frame: tuple[bool, bool] | None = None
         self.frames: list[tuple[float, bool, bool]] = []
-        self.canvas._scene_canvas.events.draw.connect(self._drawing, position="first")
+        self._draw = self.canvas._scene_canvas._draw_scene
+        self.canvas._scene_canvas._draw_scene = self._drawing
         self.timer = QTimer()
         self.timer.setTimerType(Qt.TimerType.PreciseTimer)
         self.timer.timeout.connect(self._beat)
         self.timer.start(BEAT_MS)
 
-    def _drawing(self, event: Any = None) -> None:
+    def _drawing(self, *args: Any) -> None:
         """Note what the frame shows that is being drawn; its end is the next beat."""
+        self._draw(*args)
         if self.viewer.layers and not self.layer._slice.empty:
             covers = self._covers()
             self.frame = covers, covers and self.is_sharp(self.layer._slice.image.raw)

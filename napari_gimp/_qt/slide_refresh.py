@@ -129,16 +129,20 @@ class SliceAhead(QObject):
         super().__init__(canvas.native)  # it must not outlive the widget
         self._canvas = canvas
         self._due = False
-        # queued events come before Qt's own redraw, which has a low priority
+        # queued events come before the redraw that a move asks Qt for, which has a low
+        # priority; a redraw for another reason may come first, so that is caught too
         self._moved.connect(self._slice, Qt.ConnectionType.QueuedConnection)
         canvas.view.camera.transform.changed.connect(self._ask)
+        canvas._scene_canvas.events.draw.connect(self._slice, position="first")
 
     def _ask(self, event: Any = None) -> None:
         if not self._due:
             self._due = True
             self._moved.emit()
 
-    def _slice(self) -> None:
+    def _slice(self, event: Any = None) -> None:
+        if not self._due:
+            return
         try:
             if self._canvas.native.isVisible():
                 self._canvas.on_draw(None)
@@ -151,4 +155,5 @@ def slice_ahead(viewer: Any) -> SliceAhead | None:
     window = getattr(viewer, "window", None)
     qt_viewer = getattr(window, "_qt_viewer", None)  # there is no public way
     canvas = getattr(qt_viewer, "canvas", None)
-    return SliceAhead(canvas) if hasattr(canvas, "on_draw") else None
+    known = hasattr(canvas, "on_draw") and hasattr(canvas, "_scene_canvas")
+    return SliceAhead(canvas) if known else None
