@@ -91,7 +91,10 @@ class WholePicture:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """Open a picture whatever its size; SlideError where it is none."""
+    """Open a picture whatever its size; SlideError where it is none.
+
+    An OSError is raised only where the file cannot be read.
+    """
     import warnings
 
     # the last two must be known to Pillow before it is asked for their formats
@@ -106,6 +109,8 @@ def opened(path: Path) -> Iterator[Any]:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except Exception as error:  # damaged heads break Pillow in every way
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the file is gone
         raise UnknownFormatError(f"{path.name} is no picture: {error}.") from error
     with image:
         yield image

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ Decoder = Callable[[bytes, int], Pixels]
 JPEG_2000 = (APERIO_J2K_YCBCR, 33004, 33005, 34712)
 WEBP = 50001
 JPEG_XL = (50002, 52546)
+JPEG_XR = (22610, 34934)
 PNG = 34933
+JFIF_BYTES = 16
 
 
 def decoder(page: Any) -> Decoder:
@@ -57,10 +60,9 @@ def empty_off_line(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Pixel
     libjpeg-turbo passes by the processor's cache when it writes to addresses that
     are multiples of 32: decoding takes a third longer then, and so does reading.
     """
-    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = np.empty(count + 32, np.uint8)
+    memory = np.empty(prod(shape) * dtype.itemsize + 32, np.uint8)
     start = (16 - memory.__array_interface__["data"][0]) % 32
-    return memory[start : start + count].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, memory, start)
 
 
 def _into_array(page: Any, codec: Callable[..., Any]) -> Decoder:
@@ -120,6 +122,8 @@ def _picture_codec(page: Any) -> Callable[..., Any] | None:
         return partial(imagecodecs.webp_decode, hasalpha=page.samplesperpixel == 4)
     if page.compression in JPEG_XL:
         return partial(imagecodecs.jpegxl_decode)
+    if page.compression in JPEG_XR:
+        return partial(imagecodecs.jpegxr_decode)
     return partial(imagecodecs.png_decode) if page.compression == PNG else None
 
 
@@ -128,7 +132,7 @@ def _jpeg_codec(page: Any) -> Callable[..., Any]:
     from tifffile.tifffile import jpeg_decode_colorspace
 
     stored, wanted = jpeg_decode_colorspace(
-        page.photometric, page.planarconfig, page.extrasamples, page.is_jfif
+        page.photometric, page.planarconfig, page.extrasamples, _is_jfif(page)
     )
     return partial(
         imagecodecs.jpeg8_decode,
@@ -136,6 +140,15 @@ def _jpeg_codec(page: Any) -> Callable[..., Any]:
         colorspace=stored,
         outcolorspace=wanted,
     )
+
+
+def _is_jfif(page: Any) -> bool:
+    """Whether a JPEG states YCbCr by its marker, whatever the TIFF's tags say."""
+    file = page.parent.filehandle
+    places = zip(page.dataoffsets, page.databytecounts, strict=False)
+    stored = (o for o, count in places if count > JFIF_BYTES and o < file.size)
+    file.seek(next(stored, 0))
+    return b"JFIF" in file.read(JFIF_BYTES)
 
 
 def _decode_by_tifffile(

@@ -13,7 +13,7 @@ from napari_gimp.slide.source import open_slide
 from napari_gimp.slide.tiff import TiffSource
 from napari_gimp.slide.tiff_codec import empty_off_line
 from napari_gimp.slide.tiff_colour import ycbcr_to_rgb
-from tiff_files import picture, spoil, write_tiled
+from tiff_files import change_tag, picture, spoil, write_tiled
 
 LOSSLESS = {
     "none": {},
@@ -26,6 +26,7 @@ LOSSLESS = {
     "zstd with differences": {"compression": "zstd", "predictor": True},
     "lzma": {"compression": "lzma"},
     "png": {"compression": "png"},
+    "jpegxr": {"compression": "jpegxr"},
     "webp": {"compression": "webp", "compressionargs": {"lossless": True}},
     "jpeg2000": {"compression": "jpeg2000", "compressionargs": {"reversible": True}},
     "jpegxl": {"compression": "jpegxl", "compressionargs": {"lossless": True}},
@@ -36,7 +37,7 @@ KINDS = {
     "colour of 16 bits": (3, np.uint16),
     "floating point": (1, np.float32),
 }
-PICTURES_ONLY = ("png", "webp", "jpeg2000")
+PICTURES_ONLY = ("png", "jpegxr", "webp", "jpeg2000")
 LOSSY = {
     "webp": lambda stored: imagecodecs.webp_decode(stored),
     "jpeg2000": lambda stored: imagecodecs.jpeg2k_decode(stored),
@@ -229,6 +230,34 @@ def test_a_tile_that_was_left_out_is_white(tmp_path, texture):
     pixels = whole(path)
     np.testing.assert_array_equal(pixels[:, :256], texture[:256, :256])
     assert (pixels[:, 256:] == 255).all()
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_jpeg_that_says_ycbcr_itself_is_believed_in_any_tile(tmp_path, left_out):
+    """Bio-Formats states RGB in the tags and writes JFIF."""
+    pixels = picture(256, 512)
+    tiles = [
+        imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels[:, x : x + 256]))
+        for x in (0, 256)
+    ]
+    assert b"JFIF" in tiles[0][:16]
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        iter(tiles),
+        shape=pixels.shape,
+        dtype=np.uint8,
+        photometric="ycbcr",
+        subsampling=(1, 1),
+        compression="jpeg",
+        tile=(256, 256),
+        metadata=None,
+    )
+    change_tag(path, "PhotometricInterpretation", 2)
+    counts = [0 if n == left_out else len(tile) for n, tile in enumerate(tiles)]
+    change_tag(path, "TileByteCounts", counts)
+    kept = np.s_[:, 256:] if left_out == 0 else np.s_[:, :256]
+    assert np.abs(whole(path)[kept].astype(int) - pixels[kept]).mean() < 2
 
 
 def test_levels_that_are_not_marked_as_reduced_are_found(tmp_path, texture):

@@ -332,6 +332,17 @@ def test_a_picture_cut_off_is_refused(tmp_path, name):
         FlatSource(tmp_path / name)
 
 
+def test_a_picture_whose_drive_is_gone_is_an_error_not_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(flat, "DECODED_AT_ONCE", 0)
+    path = tmp_path / "a.png"
+    Image.fromarray(picture()).save(path)
+    with FlatSource(path) as slide:
+        path.rename(tmp_path / "gone.png")
+        with pytest.raises(SlideError, match="can no longer be read"):
+            slide.read_region(0, 0, 0, 10, 10)
+        assert len(slide.damage) == 0
+
+
 def test_a_picture_that_is_a_program_is_not_run(tmp_path):
     path = tmp_path / "a.eps"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
