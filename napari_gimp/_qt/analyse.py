@@ -46,6 +46,7 @@ class AnalyseDock(Dock):
         self._analyse = analyse or _analyse
         self._pace: Pace | None = None
         self._start_when_ready = False
+        self._unfit_told = ""
         self._build()
         self._listen()
         self._show_job()
@@ -131,12 +132,19 @@ class AnalyseDock(Dock):
             return str(error)
         return ""
 
+    def _tell_unfit(self) -> None:
+        """Say in place why the slide cannot be analysed, until another is chosen."""
+        if (unfit := self._unfit()) != self._unfit_told:
+            self._unfit_told = unfit
+            self.notice.say(unfit, "warning")
+
     def _start_if_ready(self) -> None:
         if self._start_when_ready and not self.obstacle():
             self._start_when_ready = False
             self.start()
 
     def _show_job(self) -> None:
+        self._tell_unfit()
         job, obstacle = self.session.job, self.obstacle()
         allow(self.run, tip="Find tissue, compute features, explain", obstacle=obstacle)
         idle = "" if job else "Nothing is running."

@@ -121,6 +121,7 @@ class Form(QFormLayout):
         label.setFixedWidth(LABEL_PX)
         for one in (label, fact):
             one.setAlignment(Qt.AlignmentFlag.AlignTop)
+            one.setStyleSheet("padding: 0;")  # napari's would part the lines
             one.setToolTip(tip)
         self.addRow(label, fact)
 

@@ -19,7 +19,7 @@ from napari_gimp._qt.slide_trouble import trouble_of
 from napari_gimp.jobs import Job
 from napari_gimp.slide.describe import describe
 
-FACTS_GAP_PX = 5
+FACTS_GAP_PX = 8
 EMPTY = "Open a slide, or drop its file or folder on the canvas."
 
 

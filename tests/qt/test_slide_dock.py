@@ -258,6 +258,7 @@ def test_channels_are_one_slide_in_every_list(
     assert choice.layers.currentText() == "cells.ome.tif"
     assert dock.texts()["Channels"] == "DAPI, CD8 (16 bit)"
     assert "Fluorescence can be viewed, not analysed" in analyse.run.toolTip()
+    assert "Fluorescence can be viewed, not analysed" in analyse.notice.text()
     assert "fluorescence" in dock.colours.box.toolTip()
 
     viewer.layers.remove(layers[1])
@@ -272,6 +273,7 @@ def test_channels_are_one_slide_in_every_list(
 
     assert scene_of(viewer).session.slide is None
     assert choice.layers.count() == 0
+    assert analyse.notice.text() == ""
 
 
 def test_the_overview_of_channels_follows_their_colours(
