@@ -29,6 +29,16 @@ from napari_gimp.slide.tiled import TiledSource
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 
+COVER_ONLY = ".vsi"
+"""A TIFF, but of the label and an overview; the slide lies in a folder beside it."""
+UNREAD = {
+    ".czi": "Zeiss CZI",
+    ".isyntax": "Philips iSyntax",
+    ".lif": "Leica LIF",
+    COVER_ONLY: "Olympus VSI",
+}
+"""Slides that none of the libraries reads so far, by the ends of their names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -98,6 +108,8 @@ def _readers(path: Path) -> tuple[Reader, ...]:
     if path.is_dir():
         return _folder_readers(path)
     head = _head(path)
+    if path.suffix.lower() == COVER_ONLY:
+        raise _unread(path)
     if head in TIFF_MAGIC:
         return TIFFFILE, OPENSLIDE, PILLOW
     if is_dicom(path):
@@ -178,6 +190,8 @@ def _nobody(path: Path, refusals: list[Refusal]) -> SlideError:
     unknown = all(isinstance(r.error, UnknownFormatError) for r in refusals)
     if len(refusals) == 1 and not unknown and refusals[0].reader is not OPENSLIDE:
         return _alone(path, refusals[0])
+    if unknown and path.suffix.lower() in UNREAD:
+        return _unread(path)
     if len(refusals) > 1 and unknown:
         return SlideError(
             f"{path.name} is not a slide: give an SVS, TIFF, OME-TIFF, OME-Zarr, "
@@ -190,6 +204,14 @@ def _nobody(path: Path, refusals: list[Refusal]) -> SlideError:
         "damaged, or convert it with QuPath or `vips tiffsave "
         f"{shlex.quote(path.name)} out.tif --tile --pyramid --compression jpeg` "
         f"({said})."
+    )
+
+
+def _unread(path: Path) -> SlideError:
+    return SlideError(
+        f"{path.name} is a slide in the format {UNREAD[path.suffix.lower()]}, which "
+        "none of the readers knows: convert it to OME-TIFF, with QuPath or with the "
+        "scanner's own program."
     )
 
 

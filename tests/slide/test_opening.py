@@ -35,6 +35,17 @@ def test_a_file_that_is_no_slide_says_so(tmp_path, name):
     assert "is not a slide: give an SVS" in one_sentence(path)
 
 
+@pytest.mark.parametrize("name", ["a.czi", "b.isyntax"])
+def test_a_scanners_format_that_nobody_reads_is_named(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"ZISRAWFILE" + bytes(500))
+    assert "which none of the readers knows: convert it to" in one_sentence(path)
+
+
+def test_the_overview_in_an_olympus_file_is_not_shown_as_the_slide(write, texture):
+    assert "in the format Olympus VSI" in one_sentence(write([texture], name="a.vsi"))
+
+
 def test_an_empty_file_says_so(tmp_path):
     path = tmp_path / "a.svs"
     path.touch()
