@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError, TileError
+from napari_gimp.slide.codestream import stated_shape
 from napari_gimp.slide.dicom_series import damaged_header, plain, quietly, read_member
 from napari_gimp.slide.source import Pixels
 from napari_gimp.slide.tiff_bytes import FileBytes
@@ -122,6 +123,9 @@ class DicomImage:
             If the file can no longer be read.
         """
         stored = self._stored(number)
+        shape = stated_shape(stored)
+        if shape is not None and shape != self.tile:
+            raise TileError(f"it says that it holds {shape[0]} x {shape[1]} px")
         try:
             pixels = self._decode(stored)
         except Exception as error:  # each codec raises its own kind

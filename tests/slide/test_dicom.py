@@ -342,6 +342,19 @@ def test_a_damaged_frame_is_marked_and_the_rest_is_read(tmp_path, levels, syntax
     np.testing.assert_array_equal(after, before)
 
 
+def test_a_frame_that_claims_to_be_huge_is_never_decoded(tmp_path, levels):
+    path = write_instance(tmp_path / "a.dcm", levels[2], Instance(syntax="jpeg2000"))
+    stored = bytearray(path.read_bytes())
+    at = stored.index(b"\xff\x4f\xff\x51") + 12
+    stored[at] = 1  # the height gains 2 ** 24
+    path.write_bytes(stored)
+    with DicomSource(path) as slide:
+        assert (slide.read_region(0, 0, 0, 75, 105) == 255).all()
+        assert slide.damage.places == ((0, 0, 0),)
+        with pytest.raises(SlideError, match="it says that it holds 16777344 x 128"):
+            slide.decode_tile(0, 0, 0)
+
+
 @pytest.mark.parametrize("syntax", ["jpeg", "raw"])
 def test_tiles_beyond_the_end_of_a_cut_off_file_are_marked(tmp_path, levels, syntax):
     path = write_instance(tmp_path / "a.dcm", levels[0], Instance(syntax=syntax))
