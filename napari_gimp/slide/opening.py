@@ -32,7 +32,6 @@ PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF")
 COVER_ONLY = ".vsi"
 """A TIFF, but of the label and an overview; the slide lies in a folder beside it."""
 UNREAD = {
-    ".czi": "Zeiss CZI",
     ".isyntax": "Philips iSyntax",
     ".lif": "Leica LIF",
     COVER_ONLY: "Olympus VSI",
