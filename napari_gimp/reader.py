@@ -157,6 +157,7 @@ def _common_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:
         "name": source.path.stem,
         "rgb": source.rgb,
         "multiscale": True,
+        "interpolation2d": "linear",  # nearest speckles where pixels are small
         "cache": False,  # ours is enough; dask's would take a quarter of memory
         "metadata": {
             "gimp_slide": str(source.path),

@@ -82,7 +82,6 @@ class SlideLayers:
             return
         self._viewer.canvas.overlays.scale_bar.visible = True
         if view := view_of(layer):
-            layer.interpolation2d = "linear"  # nearest speckles where pixels are small
             if view not in self._refreshers:
                 self._refreshers[view] = Refresher(view)
             self._refreshers[view].add(layer)

@@ -1,8 +1,7 @@
-"""Which levels a viewer gets: neighbours at most 2x apart, the coarsest small.
+"""Which levels a viewer gets: the slide's ladder, padded, down to a small one.
 
-Between stored levels that lie further apart come virtual ones, the 2x means of the
-level before. napari computes a level's factor from the *shapes*, so every shape is
-padded (white, at the lower and right edge) to make that quotient exact.
+napari computes a level's factor from the *shapes*, so every shape is padded (with
+`fill`, at the lower and right edge) to make that quotient exact.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from fractions import Fraction
 
 from napari_gimp.geometry import YX
 from napari_gimp.slide.factors import as_fraction
-from napari_gimp.slide.ladder import COARSEST_PX, ladder, shape_at
+from napari_gimp.slide.ladder import COARSEST_PX, Rung, ladder, shape_at
 from napari_gimp.slide.source import Level
 
 MAX_PAD_PX = 4096
@@ -46,42 +45,30 @@ class DisplayLevel:
 
 
 def display_levels(levels: tuple[Level, ...]) -> tuple[DisplayLevel, ...]:
-    """Return the levels to show, finest first."""
-    plan = _factors(levels)
-    sides = [_padded(levels[0].shape[a], [f[a] for f, _ in plan]) for a in (0, 1)]
+    """Return the levels to show, finest first.
+
+    The coarsest is the first with at most `COARSEST_PX` on its longest side: napari
+    keeps it in memory, and so do we.
+    """
+    rungs = _down_to_small(levels)
+    factors = [rung.factor for rung in rungs]
+    sides = [_padded(levels[0].shape[a], [f[a] for f in factors]) for a in (0, 1)]
     return tuple(
         DisplayLevel(
-            factor,
-            (_side(sides[0], factor[0]), _side(sides[1], factor[1])),
-            _inner(levels, factor, stored),
-            levels[_last_stored(plan, number)].tile,
-            stored,
+            factor=rung.factor,
+            shape=(_side(sides[0], rung.factor[0]), _side(sides[1], rung.factor[1])),
+            inner=shape_at(levels, rung),
+            tile=levels[rung.stored].tile,
+            stored=rung.stored if rung.step == 1 else None,
         )
-        for number, (factor, stored) in enumerate(plan)
+        for rung in rungs
     )
 
 
-def _inner(
-    levels: tuple[Level, ...], factor: YX, stored: int | None
-) -> tuple[int, int]:
-    if stored is not None:
-        return levels[stored].shape
-    rows, cols = levels[0].shape
-    return math.ceil(rows / factor[0]), math.ceil(cols / factor[1])
-
-
-def _factors(levels: tuple[Level, ...]) -> list[tuple[YX, int | None]]:
-    """Return (factor, stored level or None) down to the first that is small."""
-    plan: list[tuple[YX, int | None]] = []
-    for rung in ladder(levels):
-        plan.append((rung.factor, rung.stored if rung.step == 1 else None))
-        if max(shape_at(levels, rung)) <= COARSEST_PX:
-            break
-    return plan
-
-
-def _last_stored(plan: list[tuple[YX, int | None]], number: int) -> int:
-    return next(s for _, s in reversed(plan[: number + 1]) if s is not None)
+def _down_to_small(levels: tuple[Level, ...]) -> list[Rung]:
+    rungs = ladder(levels)
+    small = [max(shape_at(levels, rung)) <= COARSEST_PX for rung in rungs]
+    return list(rungs[: small.index(True) + 1])
 
 
 def _padded(side: int, factors: list[float]) -> int:

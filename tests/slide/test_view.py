@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_gimp.slide.decoding import decode_pool
-from napari_gimp.slide.display import COARSEST_PX, display_levels
+from napari_gimp.slide.display import display_levels
+from napari_gimp.slide.ladder import COARSEST_PX
 from napari_gimp.slide.source import Level, SlideSource, open_slide
 from napari_gimp.slide.tiff import TiffSource
 from napari_gimp.slide.tiles import tile_cache
