@@ -91,6 +91,7 @@ class TiledSource(ABC):
         self.fingerprint = facts.fingerprint
         self._convert: Callable[[Pixels], Pixels] | None = None
         self._closed = False
+        self._was_there = facts.path.exists()
         with _OPEN_LOCK:
             _OPEN.add(self)
 
@@ -177,10 +178,13 @@ class TiledSource(ABC):
         """Note a tile as damaged; raise SlideError where something else is amiss.
 
         Of errors of the operating system only those with a number are its own:
-        codecs raise OSError too.
+        codecs raise OSError too. Some libraries do not pass these errors on, so that
+        the file itself is asked.
         """
         self._check_open()
         reason = error.__cause__ if isinstance(error, TileError) else error
+        if not (isinstance(reason, OSError) and reason.errno is not None):
+            reason = self._gone() or reason
         if isinstance(reason, OSError) and reason.errno is not None:
             raise SlideError(
                 f"{self.path.name} can no longer be read ({reason.strerror}): check "
@@ -196,6 +200,18 @@ class TiledSource(ABC):
         if not isinstance(error, TileError):
             raise error
         self.damage.note(place, str(error))
+
+    def _gone(self) -> OSError | None:
+        """Return why the file cannot be read any more, None if it can."""
+        try:
+            if self.path.is_file():
+                with self.path.open("rb") as file:
+                    file.read(1)
+            elif self._was_there:
+                self.path.stat()
+        except OSError as error:
+            return error
+        return None
 
     def cached_tile(self, level: int, row: int, col: int) -> Pixels | None:
         """Return a tile if it is in the cache; never decodes."""

@@ -143,6 +143,20 @@ def test_a_drive_that_is_gone_is_an_error_and_no_damage(source, number, wrapped)
     assert len(source.damage) == 0
 
 
+def test_a_file_that_is_gone_is_no_damage_though_its_library_says_so(tmp_path):
+    path = tmp_path / "a.slide"
+    path.write_bytes(b"pixels")
+    with MadeSource(str(path)) as source:
+        source.failing = {(0, 0): ValueError("cannot decode")}
+        path.unlink()
+        with pytest.raises(SlideError, match=r"no longer be read \(No such file"):
+            source.tile(0, 0, 0)
+        assert len(source.damage) == 0
+        path.write_bytes(b"pixels")
+        assert (source.tile(0, 0, 0) == 255).all()
+        assert len(source.damage) == 1
+
+
 def test_a_drive_that_comes_back_is_read_again(source):
     source.failing = {(0, 0): system_error(errno.EIO)}
     with pytest.raises(SlideError, match="can no longer be read"):
