@@ -1,4 +1,4 @@
-"""Slides that OpenSlide reads: MRXS, NDPI, SCN, BIF, VMS, Philips and others.
+"""Slides that OpenSlide reads: MRXS, NDPI, SCN, BIF, VMS, CZI, Philips and others.
 
 Coordinates are those of OpenSlide's whole canvas, as in CLAM, TRIDENT and other
 Python programs, although scanners of MIRAX and Leica leave most of it empty (white).
@@ -30,7 +30,7 @@ from napari_gimp.slide.refusals import UnknownFormatError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
 from napari_gimp.slide.tiff_sizes import check_tiles
-from napari_gimp.slide.tiled import SlideFacts, TiledSource
+from napari_gimp.slide.tiled import SlideFacts, TiledSource, lost
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ PROPERTIES = {
         "ventana.UnitNumber",
         "philips.DICOM_MANUFACTURERS_MODEL_NAME",
         "dicom.ManufacturerModelName",
+        "zeiss.Information.Instrument.Microscopes.Microscope:1.Name",
     ),
 }
 """The only properties that are passed on: others hold names, dates and barcodes."""
@@ -115,6 +116,8 @@ class OpenSlideSource(TiledSource):
             )
         try:
             image = self._handle.use(lambda slide: slide.associated_images[name])
+        except OSError as error:
+            raise lost(self.path, error) from error
         except (self._broken, MemoryError) as error:
             raise SlideError(
                 f"The {name} image of {self.path.name} cannot be decoded ({error}); "

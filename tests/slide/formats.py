@@ -30,12 +30,14 @@ from reference_readers import (
 )
 from slide_file import SlideFile
 from vendor_bif import write_bif
+from vendor_czi import write_czi
 from vendor_mrxs import write_mrxs
 from vendor_ndpi import write_ndpi
 from vendor_philips import write_philips
 from vendor_scn import write_scn
 from vendor_svs import J2K_RGB, J2K_YCBCR, write_svs
 from vendor_vms import write_vms
+from vendor_vmu import write_vmu
 from zarr_files import RGB, write_ome_zarr
 
 Levels = list[np.ndarray]
@@ -269,10 +271,6 @@ def _vendor(name: str, write: Callable[[Path, Levels], Path], **how: Any) -> For
     return Format(name, write, by_openslide, "openslide", associated=None, **how)
 
 
-def _finest_and_coarsest(folder: Path, levels: Levels) -> Path:
-    return write_vms(folder / "a.vms", levels)
-
-
 VENDORS = (
     _vendor("philips", _in("a.tiff", write_philips)),
     _vendor("scn", _in("a.scn", write_scn), factors=ANY),
@@ -283,7 +281,9 @@ VENDORS = (
     _vendor("mrxs-overlapping", _in("a.mrxs", write_mrxs, overlap_px=16)),
     _vendor("mrxs-png", _in("a.mrxs", write_mrxs, image_format="PNG"), loss=0),
     _vendor("ndpi", _in("a.ndpi", write_ndpi)),
-    _vendor("vms", _finest_and_coarsest, kept=(0, -1)),
+    _vendor("vms", _in("a.vms", write_vms), kept=(0, -1)),
+    _vendor("vmu", _in("a.vmu", write_vmu), loss=0, kept=(0, -1)),
+    _vendor("czi", _in("a.czi", write_czi), loss=0),
 )
 
 

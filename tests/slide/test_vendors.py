@@ -17,6 +17,7 @@ from napari_gimp.slide.openslide import OpenSlideSource
 from napari_gimp.slide.source import SlideSource, open_slide
 from planted_slides import averaged
 from vendor_bif import write_bif
+from vendor_czi import write_czi
 from vendor_mrxs import write_mrxs
 from vendor_ndpi import write_ndpi
 from vendor_philips import write_philips
@@ -104,6 +105,14 @@ CASES = (
         partial(write_mrxs, image_format="PNG", overlap_px=16),
         "mirax",
         loss=0.5,
+    ),
+    Case(
+        "n.czi",
+        write_czi,
+        "zeiss",
+        loss=0,
+        properties=("scanner",),
+        associated=frozenset({"label"}),
     ),
 )
 
