@@ -16,6 +16,7 @@ import numpy as np
 from napari_gimp.errors import SlideError, TileError
 from napari_gimp.slide.flat_picture import WholePicture
 from napari_gimp.slide.source import Pixels
+from napari_gimp.slide.tiff_colour import ForeignKindError
 from napari_gimp.slide.tiff_strips import StripPicture
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
 from napari_gimp.slide.tiles import TileCache
@@ -169,14 +170,17 @@ class FlatSource(TiledSource):
 
 
 def _opened(path: Path) -> Picture:
-    """Return the picture, a TIFF by tifffile if that can, else by Pillow."""
+    """Return the picture, a TIFF by Pillow only if tifffile cannot read its kind.
+
+    Pillow makes pictures of damaged TIFFs that are whole to look at.
+    """
     with path.open("rb") as file:
         head = file.read(4)
     if head not in TIFF_MAGIC:
         return WholePicture(path, TILE)
     try:
         return StripPicture(path, TILE)
-    except SlideError as error:
+    except ForeignKindError as error:
         try:
             return WholePicture(path, TILE)
         except SlideError:

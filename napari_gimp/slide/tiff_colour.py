@@ -26,6 +26,10 @@ COLOUR_TYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 Finish = Callable[[Pixels], Pixels]
 
 
+class ForeignKindError(SlideError):
+    """The file is sound, but its colours or samples are of a kind not read here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What a reader makes of a page's samples.
@@ -57,7 +61,7 @@ def look(pages: list[Any], name: str) -> Look:
 
     Raises
     ------
-    SlideError
+    ForeignKindError
         If its colours, sample kind or bits are not known here.
     """
     page, dtype = pages[0], _dtype(pages[0], name)
@@ -76,7 +80,7 @@ def look(pages: list[Any], name: str) -> Look:
     elif samples >= 3 and _comes_as_rgb(page):
         return _colour(page, dtype)
     kind = getattr(page.photometric, "name", page.photometric)
-    raise SlideError(
+    raise ForeignKindError(
         f"{name} stores colours as {kind} in {samples} x {dtype} with compression "
         f"{getattr(page.compression, 'name', page.compression)}; RGB, grey, palette, "
         "CMYK and YCbCr in JPEG are read here."
@@ -86,7 +90,7 @@ def look(pages: list[Any], name: str) -> Look:
 def _dtype(page: Any, name: str) -> np.dtype[np.generic]:
     bits = page.bitspersample
     if page.dtype is None or isinstance(bits, tuple) or page.dtype.kind not in "buif":
-        raise SlideError(
+        raise ForeignKindError(
             f"{name} has samples of {bits} bits in format {page.sampleformat}, which "
             "are not read: convert it to 8 or 16 bits per sample."
         )
@@ -111,7 +115,7 @@ def _grey(page: Any, dtype: np.dtype[np.generic], name: str) -> Look:
     steps: list[Finish] = [partial(_spread, bits=bits)] if bits < 8 else []
     if page.photometric == WHITE_IS_ZERO:
         if dtype.kind != "u" or extra:
-            raise SlideError(
+            raise ForeignKindError(
                 f"{name} is WhiteIsZero in {page.samplesperpixel} x {dtype}, which is "
                 "not read: convert it to BlackIsZero."
             )
@@ -210,7 +214,7 @@ def _palette(page: Any, dtype: np.dtype[np.generic], name: str) -> NDArray[np.ui
     """Return the colours (2**bits, 3) of a page's palette."""
     colors = page.colormap
     if colors is None or dtype.kind != "u" or len(colors) != 3:
-        raise SlideError(f"{name} has palette pixels, but no palette.")
+        raise ForeignKindError(f"{name} has palette pixels, but no palette.")
     table = np.asarray(colors).T
     if table.max(initial=0) > 255:  # some writers state 8 bits, the standard 16
         table = table >> 8

@@ -103,11 +103,8 @@ def stored_image(tiff: Any, name: str) -> StoredImage:
     SlideError
         If there is no image, or one of a kind that is no slide.
     """
-    for vendor in OPENSLIDE_ONLY:
-        if getattr(tiff, f"is_{vendor}"):
-            raise OpenSlideOnlyError(
-                f"{name} is a {vendor} file, which OpenSlide reads."
-            )
+    if vendor := _openslides_vendor(tiff):
+        raise OpenSlideOnlyError(f"{name} is a {vendor} file, which OpenSlide reads.")
     described = _described(tiff, name)
     series = [s for s in tiff.series if s.levels and s.levels[0].pages]
     if not series or 0 in tiff.pages.first.shape:
@@ -117,7 +114,7 @@ def stored_image(tiff: Any, name: str) -> StoredImage:
         )
     main = _main_series(series)
     planes = _check_channels(main, name)
-    levels = _stored_levels(tiff, main, name)
+    levels = _stored_levels(tiff, main, series, name)
     shape = levels[0][0].imagelength, levels[0][0].imagewidth
     ome = _image_of(described, main.name, shape)
     if ome is not None and ome.files > 1:
@@ -145,8 +142,11 @@ def tiled_image(tiff: Any, name: str) -> StoredImage:
     if image.planes > 1:
         raise SlideError(f"{name} is damaged: it lists {image.planes} planes of tiles.")
     check_page(image.levels[0], name)
-    coarser = [pages for pages in image.levels[1:] if _is_true(pages, image, name)]
-    return replace(image, levels=[image.levels[0], *coarser])
+    levels = image.levels[:1]
+    for pages in sorted(image.levels[1:], key=_width, reverse=True):
+        if _width(pages) < _width(levels[-1]) and _is_true(pages, image, name):
+            levels.append(pages)
+    return replace(image, levels=levels)
 
 
 def check_page(pages: list[Any], name: str) -> None:
@@ -232,6 +232,13 @@ def _is_true(pages: list[Any], image: StoredImage, name: str) -> bool:
     return _is_copy(image.page, pages[0])
 
 
+def _openslides_vendor(tiff: Any) -> str | None:
+    """Return the vendor of a file whose levels need corrections, else None."""
+    if tiff.pages.first.software.startswith("MedScan"):  # its tiles overlap
+        return "trestle"
+    return next((v for v in OPENSLIDE_ONLY if getattr(tiff, f"is_{v}")), None)
+
+
 def _described(tiff: Any, name: str) -> tuple[OmeImage, ...]:
     xml = tiff.ome_metadata if tiff.is_ome else None
     if not xml:
@@ -249,10 +256,19 @@ def _image_of(
     return next(iter(named or fitting), None)
 
 
+def _width(pages: list[Any]) -> int:
+    return int(pages[0].imagewidth)
+
+
 def _main_series(series: list[Any]) -> Any:
-    """Return the series of the slide: the largest that is no label or macro."""
+    """Return the series of the slide: the largest in tiles that is no label or macro.
+
+    Where none is in tiles, the largest.
+    """
     slides = [one for one in series if _role(one) is None] or series
-    return max(slides, key=lambda one: prod(one.keyframe.shape[:2]))
+    pages = [one.keyframe for one in slides]
+    sizes = [(page.is_tiled, page.imagelength * page.imagewidth) for page in pages]
+    return slides[sizes.index(max(sizes))]
 
 
 def _role(series: Any) -> str | None:
@@ -266,12 +282,18 @@ def _associated(series: list[Any], main: Any) -> dict[str, Any]:
     return {role: one for role, one in reversed(others) if role is not None}
 
 
-def _stored_levels(tiff: Any, series: Any, name: str) -> list[list[Any]]:
-    """Return tifffile's levels; where it sees one, look for unmarked pages."""
-    levels = [[_full(page, tiff, name) for page in v.pages] for v in series.levels]
-    if len(levels[0]) > 1 or (len(levels) > 1 and not tiff.is_svs) or tiff.is_ome:
+def _stored_levels(
+    tiff: Any, main: Any, series: list[Any], name: str
+) -> list[list[Any]]:
+    """Return the levels of the slide, in any order after the finest.
+
+    tifffile knows those of OME and of channels; elsewhere it ends at the first that
+    is not smaller by the same whole factor as the one before.
+    """
+    levels = [[_full(page, tiff, name) for page in v.pages] for v in main.levels]
+    if len(levels[0]) > 1 or tiff.is_ome:
         return levels
-    return levels[:1] + [[page] for page in _unmarked_levels(tiff, levels[0][0])]
+    return levels[:1] + [[page] for page in _copies(tiff, series, levels[0][0])]
 
 
 def _check_channels(series: Any, name: str) -> int:
@@ -295,20 +317,20 @@ def _full(page: Any, tiff: Any, name: str) -> Any:
     return page.aspage()
 
 
-def _unmarked_levels(tiff: Any, finest: Any) -> list[Any]:
-    """Return tiled pages that are smaller and smaller copies of `finest`."""
-    levels, last = [], finest
-    for page in tiff.pages[1:]:
-        page = page.aspage()
-        if (
-            page.is_tiled
-            and page.imagewidth < last.imagewidth
-            and not (tiff.is_svs and page.is_reduced)  # a label or macro
-            and _is_copy(finest, page)
-        ):
-            levels.append(page)
-            last = page
-    return levels
+def _copies(tiff: Any, series: list[Any], finest: Any) -> list[Any]:
+    """Return tiled pages, of the file and below its pages, that copy `finest`."""
+    below = [v.pages[0] for one in series if _role(one) is None for v in one.levels]
+    pages = {
+        page.offset: page.aspage() for page in [*below, *tiff.pages] if page is not None
+    }
+    return [
+        page
+        for page in pages.values()
+        if page.is_tiled
+        and page.imagewidth < finest.imagewidth
+        and not (tiff.is_svs and page.is_reduced)  # a label or macro
+        and _is_copy(finest, page)
+    ]
 
 
 def _is_copy(finest: Any, page: Any) -> bool:

@@ -79,9 +79,9 @@ class StripPicture:
     def _open(self, tiff: Any, path: Path, tile: int) -> None:
         image = stored_image(tiff, path.name)
         page = image.page
+        check_page(image.levels[0], path.name)
         if page.is_tiled:
             raise SlideError(f"{path.name} is a TIFF in tiles, not in strips.")
-        check_page(image.levels[0], path.name)
         seen = look(image.levels[0] * image.planes, path.name)
         self._finish = seen.finish
         shape = page.imagelength, page.imagewidth

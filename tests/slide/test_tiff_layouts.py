@@ -210,6 +210,58 @@ def test_an_svs_without_a_thumbnail_keeps_all_its_levels(tmp_path):
     np.testing.assert_array_equal(whole(path, 1), levels[1])
 
 
+def test_levels_are_taken_from_fine_to_coarse_in_whatever_order_they_are_stored(
+    tmp_path,
+):
+    levels = halved(picture(512, 640))
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(levels[0], subifds=2, photometric="rgb", tile=(128, 128))
+        for level in (levels[2], levels[1]):
+            tiff.write(level, subfiletype=1, photometric="rgb", tile=(128, 128))
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(whole(path, number), level)
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_levels_are_found_whatever_the_factors_between_them(tmp_path, below):
+    """Scanners make 4, 4, 2 and 2.5 times; pages follow or lie below the first."""
+    finest = picture(1280, 1600)
+    factors = (4, 16, 32) if below else (2.5, 5, 20)
+    levels = [finest]
+    levels += [picture(int(1280 / f), int(1600 / f), seed=int(f)) for f in factors]
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for number, level in enumerate(levels):
+            tiff.write(
+                level,
+                subifds=len(levels) - 1 if below and number == 0 else None,
+                subfiletype=int(number > 0),
+                photometric="rgb",
+                compression="deflate",
+                tile=(128, 128),
+                metadata=None,
+            )
+    with TiffSource(path) as slide:
+        assert [v.downsample[0] for v in slide.levels] == [1, *factors]
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(whole(path, number), level)
+
+
+def test_a_larger_picture_beside_the_slide_is_not_the_slide(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(picture(900, 900), photometric="rgb", metadata=None)
+        tiff.write(picture(), photometric="rgb", tile=(128, 128), metadata=None)
+    np.testing.assert_array_equal(whole(path), picture())
+
+
+def test_a_vendor_whose_tiles_overlap_is_left_to_openslide(tmp_path):
+    path = tiff_files.write_tiled(tmp_path / "a.tif", [picture()], software="MedScan 2")
+    with pytest.raises(SlideError, match="is a trestle file, which OpenSlide reads"):
+        TiffSource(path)
+
+
 def test_the_colour_profile_is_the_files(tmp_path):
     from PIL import ImageCms
 
