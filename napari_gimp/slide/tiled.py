@@ -184,12 +184,9 @@ class TiledSource(ABC):
         self._check_open()
         reason = error.__cause__ if isinstance(error, TileError) else error
         if not (isinstance(reason, OSError) and reason.errno is not None):
-            reason = self._gone() or reason
+            reason = self._file_error() or reason
         if isinstance(reason, OSError) and reason.errno is not None:
-            raise SlideError(
-                f"{self.path.name} can no longer be read ({reason.strerror}): check "
-                "that its drive or network share is connected, then open it again."
-            ) from error
+            raise lost(self.path, reason) from error
         if isinstance(reason, MemoryError):
             raise SlideError(
                 f"There is not enough memory for one tile of {self.path.name}: close "
@@ -201,7 +198,7 @@ class TiledSource(ABC):
             raise error
         self.damage.note(place, str(error))
 
-    def _gone(self) -> OSError | None:
+    def _file_error(self) -> OSError | None:
         """Return why the file cannot be read any more, None if it can."""
         try:
             if self.path.is_file():
@@ -325,6 +322,14 @@ class TiledSource(ABC):
         )
 
 
+def lost(path: Path, error: OSError) -> SlideError:
+    """Return the error for a slide whose file cannot be read any more."""
+    return SlideError(
+        f"{path.name} can no longer be read ({error.strerror}): check that its drive "
+        "or network share is connected, then open it again."
+    )
+
+
 def _reopened(
     reader: Callable[[Path], TiledSource],
     path: Path,
@@ -332,7 +337,10 @@ def _reopened(
     srgb: bool,
 ) -> TiledSource:
     """Return a pickled slide, opened again by its path."""
-    source = reader(path)
+    try:
+        source = reader(path)
+    except OSError as error:
+        raise lost(path, error) from error
     source.resolution = resolution
     if srgb:
         source.use_srgb()

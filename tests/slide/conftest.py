@@ -26,6 +26,7 @@ from planted_slides import (
 
 pytest.register_assert_rewrite("reader_contract", "slide_file")
 from formats import Format  # noqa: E402 -- after its assertions are made to speak
+from fuzz_pool import FuzzPool  # noqa: E402
 from slide_file import SlideFile  # noqa: E402
 
 
@@ -118,3 +119,15 @@ def another_process() -> Iterator[Executor]:
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(int).result()  # starts its threads before a test counts them
         yield pool
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[FuzzPool]:
+    """Two processes that know nothing of this one."""
+    environment = pytest.MonkeyPatch()
+    environment.setenv("MALLOC_ARENA_MAX", "2")  # address space is what is limited
+    environment.setenv("OMP_NUM_THREADS", "1")
+    pool = FuzzPool()
+    yield pool
+    pool.close()
+    environment.undo()

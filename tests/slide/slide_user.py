@@ -24,19 +24,25 @@ def use(path: Path) -> str:
         If it cannot be opened.
     """
     tile_cache().clear()
-    refusals = []
     with open_slide(path) as source:
-        as_rows(describe(source))
-        for step in (_read_coarsest, _read_tiles, _paint, _read_associated):
-            try:
-                step(source)
-            except GimpError as error:
-                refusals.append(str(error))
-    assert all(text.strip() for text in refusals)
+        refusals = look_at(source)
     return (
         f"read by {source.reader}, {len(source.damage)} tiles damaged, "
         f"{len(refusals)} refusals"
     )
+
+
+def look_at(source: SlideSource) -> list[str]:
+    """Describe, read and paint an open slide; returns the texts of what it refused."""
+    refusals = []
+    as_rows(describe(source))
+    for step in (_read_coarsest, _read_tiles, _paint, _read_associated):
+        try:
+            step(source)
+        except GimpError as error:
+            refusals.append(str(error))
+    assert all(text.strip() for text in refusals)
+    return refusals
 
 
 def _read_coarsest(source: SlideSource) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,6 @@ from mutations import mutations
 
 CASES = 24
 SMALL = (200, 264)
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[FuzzPool]:
-    """Two processes that know nothing of this one."""
-    environment = pytest.MonkeyPatch()
-    environment.setenv("MALLOC_ARENA_MAX", "2")  # address space is what is limited
-    environment.setenv("OMP_NUM_THREADS", "1")
-    pool = FuzzPool()
-    yield pool
-    pool.close()
-    environment.undo()
 
 
 def told(failures: list[str]) -> str:
