@@ -153,6 +153,7 @@ def test_damaged_tiles_are_told_in_one_line_of_a_real_process(
     assert line.startswith(f"{start}slide.tif: 2 tiles could not be decoded")
 
 
+@pytest.mark.slow
 def test_features_of_a_damaged_slide_are_made_with_a_warning(
     damaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
