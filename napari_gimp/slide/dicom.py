@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_gimp.errors import SlideError, TileError
+from napari_gimp.errors import SlideError
 from napari_gimp.slide.dicom_image import DicomImage, open_images
 from napari_gimp.slide.dicom_series import (
     Member,
@@ -103,10 +104,7 @@ class DicomSource(TiledSource):
         spec = self.levels[level]
         height = min(spec.tile[0], spec.shape[0] - row * spec.tile[0])
         width = min(spec.tile[1], spec.shape[1] - col * spec.tile[1])
-        try:
-            planes = [plane.decode(row, col) for plane in self._planes[level]]
-        except TileError as error:
-            raise self._damaged(level, row, col, error) from error
+        planes = [plane.decode(row, col) for plane in self._planes[level]]
         if len(planes) == 1 and planes[0] is not None:
             return planes[0][:height, :width]
         tile = np.full((height, width, self.channels), self.fill, self.dtype)
@@ -129,16 +127,25 @@ class DicomSource(TiledSource):
                 f"{self.path.name} has no image called {name!r}; it has "
                 f"{', '.join(self.associated) or 'none'}."
             )
-        image = max(open_images(self._beside[name]), key=lambda i: i.shape)
-        try:
-            return _stitched(image)
-        finally:
-            image.close()
+        with ExitStack() as files:
+            images = open_images(self._beside[name])
+            for image in images:
+                files.callback(image.close)
+            return self._stitched(max(images, key=lambda i: i.shape), name)
 
     def close(self) -> None:
         """Release file handles and cached tiles."""
         super().close()
         self._close_images()
+
+    def _stitched(self, image: DicomImage, name: str) -> Pixels:
+        try:
+            return _stitched(image)
+        except Exception as error:  # each codec raises its own kind
+            raise SlideError(
+                f"The {name} image of {self.path.name} cannot be read ({error}): copy "
+                "the slide again from its source."
+            ) from error
 
     def _close_images(self) -> None:
         for image in self._images:

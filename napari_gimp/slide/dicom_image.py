@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_gimp.errors import SlideError, TileError
+from napari_gimp.errors import SlideError
 from napari_gimp.slide.codestream import stated_shape
 from napari_gimp.slide.dicom_series import damaged_header, plain, quietly, read_member
 from napari_gimp.slide.source import Pixels
@@ -37,7 +37,6 @@ class Frames:
     """Where the frames of one file lie, from frame number `first` on."""
 
     file: FileBytes
-    name: str
     first: int
     places: NDArray[np.int64]
     """Offset and length of each frame (n, 2), bytes."""
@@ -48,22 +47,14 @@ class Frames:
 
         Raises
         ------
-        TileError
+        ValueError
             If the file ends within it.
-        SlideError
+        OSError
             If the file can no longer be read.
         """
         offset, count = self.places[number - self.first].tolist()
         before = LENGTH_BYTES if self.encapsulated else 0
-        if offset + count > self.file.size:
-            raise TileError(f"the file ends within frame {number}")
-        try:
-            stored = self.file.read(offset - before, count + before)
-        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
-            raise SlideError(
-                f"{self.name} can no longer be read ({error}): check that its drive "
-                "is connected, then open the slide again."
-            ) from error
+        stored = self.file.read(offset - before, count + before)
         return _joined(stored) if self.encapsulated else stored
 
 
@@ -117,23 +108,21 @@ class DicomImage:
 
         Raises
         ------
-        TileError
-            If the frame is cut off or cannot be decoded.
-        SlideError
+        ValueError
+            If the frame is cut off or is not of the size the file states; each codec
+            raises its own kind for what it cannot decode.
+        OSError
             If the file can no longer be read.
         """
         stored = self._stored(number)
         shape = stated_shape(stored)
         if shape is not None and shape != self.tile:
-            raise TileError(f"it says that it holds {shape[0]} x {shape[1]} px")
-        try:
-            pixels = self._decode(stored)
-        except Exception as error:  # each codec raises its own kind
-            raise TileError(str(error)) from error
+            raise ValueError(f"it says that it holds {shape[0]} x {shape[1]} px")
+        pixels = self._decode(stored)
         if pixels.ndim == 2:
             pixels = pixels[:, :, None]
         if pixels.shape != (*self.tile, self.samples) or pixels.dtype != self.dtype:
-            raise TileError(f"it holds {pixels.shape} {pixels.dtype}")
+            raise ValueError(f"it holds {pixels.shape} {pixels.dtype}")
         return pixels
 
     def close(self) -> None:
@@ -145,7 +134,7 @@ class DicomImage:
         for part in self._frames:
             if part.first <= number < part.first + len(part.places):
                 return part.read(number)
-        raise TileError(f"frame {number} is in none of its files")
+        raise ValueError(f"frame {number} is in none of its files")
 
     def _check(self, readers: Sequence[Any]) -> None:
         rows, cols = (-(-a // b) for a, b in zip(self.shape, self.tile, strict=True))
@@ -236,13 +225,12 @@ def _image(readers: Sequence[Any], kept: ExitStack) -> DicomImage:
 
 def _frames(reader: Any, kept: ExitStack) -> Frames:
     places = np.array(list(reader.frame_index), np.int64).reshape(-1, 2)
-    path = Path(str(reader.filepath))
-    file = FileBytes(path)
+    file = FileBytes(Path(str(reader.filepath)))
     kept.callback(file.close)
     encapsulated = bool(reader.transfer_syntax.is_encapsulated)
     if encapsulated:
         places[-1, 1] = _fragments_bytes(file, int(places[-1, 0]))
-    return Frames(file, path.name, reader.frame_offset, places, encapsulated)
+    return Frames(file, reader.frame_offset, places, encapsulated)
 
 
 def _fragments_bytes(file: FileBytes, offset: int) -> int:

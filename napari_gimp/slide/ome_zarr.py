@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ TILE_PX = (256, 1024)
 """Least and most px of a tile's side; smaller chunks are joined, larger ones cut."""
 MOST_CHUNK_BYTES = 1 << 30
 """Decoded bytes of a chunk, all channels; the whole is needed for any pixel of it."""
+FEW = 8
 KINDS = "uif"
 """Kinds of numbers that are pixels: unsigned, signed, real."""
 
@@ -70,7 +72,7 @@ class Plane:
         if "c" not in kept:
             stored, kept = stored[None], ["c", *kept]
         turned = stored.transpose([kept.index(axis) for axis in "yxc"])
-        return np.ascontiguousarray(turned, turned.dtype.newbyteorder("="))
+        return _interleaved(turned.astype(turned.dtype.newbyteorder("="), copy=False))
 
     def _yx(self, sides: tuple[int, ...]) -> tuple[int, int]:
         return sides[self.axes.index("y")], sides[self.axes.index("x")]
@@ -119,16 +121,9 @@ class OmeZarrSource(TiledSource):
             _span(row, spec.tile[0], spec.shape[0]),
             _span(col, spec.tile[1], spec.shape[1]),
         )
-        try:
-            if self._cuts_chunks(level):
-                return self._from_chunks(level, y, x)
-            return self._read(level, y, x)
-        except SlideError:
-            raise
-        except Exception as error:  # each codec raises its own kind
-            if isinstance(error, OSError) and error.errno is not None:
-                raise self._gone(error) from error
-            raise self._damaged(level, row, col, error) from error
+        if self._cuts_chunks(level):
+            return self._from_chunks(level, y, x)
+        return self._read(level, y, x)
 
     def read_associated(self, name: str) -> Pixels:
         """Return the label, macro or thumbnail image (height, width, channels).
@@ -185,14 +180,18 @@ class OmeZarrSource(TiledSource):
         empty = plane.array.fill_value
         seems_empty = pixels.flat[0] == empty and (pixels == empty).all()
         if seems_empty and not is_there(self.path, plane.array):
-            raise self._gone("its folder is not there")
+            raise FileNotFoundError(errno.ENOENT, "its folder is not there")
         return pixels
 
-    def _gone(self, why: object) -> SlideError:
-        return SlideError(
-            f"{self.path.name} can no longer be read ({why}): check that its drive is "
-            "connected, then open the slide again."
-        )
+
+def _interleaved(pixels: Pixels) -> Pixels:
+    """Return pixels (h, w, C) with the channels of a pixel side by side.
+
+    Up to a handful of planes, one after the other is three times as fast.
+    """
+    if pixels.flags.c_contiguous or pixels.shape[2] > FEW:
+        return np.ascontiguousarray(pixels)
+    return np.stack([pixels[:, :, c] for c in range(pixels.shape[2])], axis=2)
 
 
 def _span(number: int, side: int, end: int) -> slice:
