@@ -193,6 +193,8 @@ class AnalyseDock(Dock):
         self._show_cancelling()
 
     def _show_cancelling(self) -> None:
+        if self.session.job is None:
+            return
         allow(self.cancel, tip="", obstacle="Cancelling; the current step ends first.")
         self.stage.setText("Cancelling…")
 

@@ -15,7 +15,7 @@ from napari_gimp._qt import field
 from napari_gimp._qt.badge import Badge
 from napari_gimp._qt.field import Lens, Place
 from napari_gimp._qt.overview import Overview
-from napari_gimp._qt.overview_picture import Tone, picture_of
+from napari_gimp._qt.overview_picture import Tone, pictures
 from napari_gimp._qt.slide_layers import CHANNEL_KEY, mpp_of, path_of, view_of
 from napari_gimp._qt.viewed import DWELL_MS, Viewed
 from napari_gimp.jobs import Job
@@ -188,8 +188,10 @@ class Navigation:
             self.overview.show_picture(None)
             self.overview.show_viewed(self._viewed_of(layer, place).mask)
         self._drawn = view, tones
-        make = partial(picture_of, view, tones, self.overview.devicePixelRatioF())
-        self.drawing = job = Job(lambda: iter([make()]), thread=PICTURE_THREAD)
+        if self.drawing is not None:
+            self.drawing.cancel()
+        make = partial(pictures, view, tones, self.overview.devicePixelRatioF())
+        self.drawing = job = Job(make, thread=PICTURE_THREAD)
         job.event.connect(_taker(ref(self), job.number), thread="main")
         job.start()
 
@@ -214,8 +216,14 @@ class Navigation:
     def take_picture(self, number: int, picture: Any) -> None:
         """Show the picture of an order unless there was a newer one."""
         current = self.drawing is not None and self.drawing.number == number
-        if current and not self._gone:
+        if current and not self._gone and picture is not None:
             self.overview.show_picture(picture)
+
+    def leave(self) -> None:
+        """Touch no widget any more and end what is being made for them."""
+        self._gone = True
+        if self.drawing is not None:
+            self.drawing.cancel()
 
     def _take_theme(self) -> None:
         if self._gone:
@@ -263,4 +271,4 @@ def _taker(reference: ref[Navigation], number: int) -> Callable[[Any], None]:
 def _forget(reference: ref[Navigation], *_: object) -> None:
     """Touch no widget any more once napari has deleted them."""
     if (navigation := reference()) is not None:
-        navigation._gone = True
+        navigation.leave()

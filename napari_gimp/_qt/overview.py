@@ -15,7 +15,7 @@ from napari_gimp._qt.overview_picture import LONGEST_PX
 from napari_gimp._qt.viewed import RULE
 
 if TYPE_CHECKING:
-    from qtpy.QtGui import QPaintEvent, QWheelEvent
+    from qtpy.QtGui import QPaintEvent, QResizeEvent, QWheelEvent
 
 FRAME_PX = 3
 """Width of the frame around the picture, px."""
@@ -29,6 +29,8 @@ TINT, EDGE = (38, 132, 255, 36), (38, 132, 255, 190)
 """Red, green, blue, alpha of the viewed area and its edge: blue, as tissue is not."""
 LINE = QColor(140, 140, 140)
 """Around the frame: tells it from white glass and from black around fluorescence."""
+WAITING = QColor(128, 128, 128)
+"""Where the picture will be."""
 TIP = f"Click or drag to go there; Q hides the overview.\n{RULE}"
 
 
@@ -47,7 +49,7 @@ class Overview(QWidget):
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)
         self.field: Field | None = None
-        self._picture, self._tint = QPixmap(), QImage()
+        self._picture, self._tint, self._ground = QPixmap(), QImage(), QPixmap()
         self._frame = QColor("black")
         self.setCursor(Qt.CursorShape.CrossCursor)
         self.setToolTip(TIP)
@@ -63,7 +65,7 @@ class Overview(QWidget):
         self._picture = QPixmap()
         if picture is not None:
             self._picture = QPixmap.fromImage(as_image(picture))
-        self.update()
+        self._paint_ground()
 
     def show_field(self, field: Field | None) -> None:
         """Draw the field of view; None for none, as in 3D."""
@@ -74,12 +76,12 @@ class Overview(QWidget):
     def show_viewed(self, mask: NDArray[np.bool_]) -> None:
         """Tint the cells (rows, cols) of the slide that were viewed."""
         self._tint = as_image(tint_of(mask))
-        self.update()
+        self._paint_ground()
 
     def set_frame(self, colour: str) -> None:
         """Take the colour of the canvas for the frame."""
         self._frame = QColor(colour)
-        self.update()
+        self._paint_ground()
 
     @property
     def picture_rect(self) -> QRectF:
@@ -88,18 +90,32 @@ class Overview(QWidget):
         return QRectF(inner)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 # Qt's name
-        """Draw frame, picture, tint and field."""
-        painter, inside = QPainter(self), self.picture_rect
+        """Draw what stays, and the field on it: at every move of the camera."""
+        painter = QPainter(self)
+        painter.drawPixmap(0, 0, self._ground)
+        if self.field is not None:
+            painter.setClipRect(self.picture_rect)
+            _draw_field(painter, field_rect(self.field, self.picture_rect))
+        painter.end()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 # Qt's
+        """Draw what stays anew."""
+        self._paint_ground()
+
+    def _paint_ground(self) -> None:
+        """Draw what stays while the camera moves: frame, picture, tint."""
+        ratio = self.devicePixelRatioF()
+        self._ground = QPixmap(self.size() * ratio)
+        self._ground.setDevicePixelRatio(ratio)
+        painter, inside = QPainter(self._ground), self.picture_rect
         painter.fillRect(self.rect(), LINE)
         painter.fillRect(self.rect().adjusted(1, 1, -1, -1), self._frame)
-        painter.fillRect(inside, QColor(128, 128, 128))
+        painter.fillRect(inside, WAITING)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         painter.drawPixmap(inside, self._picture, QRectF(self._picture.rect()))
         painter.drawImage(inside, self._tint)
-        if self.field is not None:
-            painter.setClipRect(inside)
-            _draw_field(painter, field_rect(self.field, inside))
         painter.end()
+        self.update()
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802 # Qt's
         """Move to where it is clicked."""

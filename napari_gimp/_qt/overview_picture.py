@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONGEST_PX = 220
 """Longer side of the picture on screen, px."""
+POLL_S = 0.2
+"""How often it is asked whether the coarsest level is there, s."""
 RGB = tuple[float, float, float]
 
 
@@ -37,12 +39,23 @@ class Tone:
     high: float
 
 
+def pictures(
+    view: SlideView, tones: Sequence[Tone] | None, ratio: float
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield None while the coarsest level is being decoded, then the picture.
+
+    Nothing is decoded for it: the viewer needs that level anyway. Parameters as for
+    `picture_of`.
+    """
+    while not view.base.complete.wait(POLL_S):
+        yield None
+    yield picture_of(view, tones, ratio)
+
+
 def picture_of(
     view: SlideView, tones: Sequence[Tone] | None = None, ratio: float = 1.0
 ) -> NDArray[np.uint8]:
     """Return the slide as RGB (h, w, 3), at most `LONGEST_PX` times `ratio` long.
-
-    Waits for the coarsest level to be decoded: not for the main thread.
 
     Parameters
     ----------
@@ -55,17 +68,13 @@ def picture_of(
     """
     from skimage.transform import resize
 
-    pixels = coarsest(view)
+    rows, cols = view.plan[-1].inner
+    pixels = view.base.pixels[:rows, :cols]
     picture = eight_bit(pixels) if tones is None else colours(pixels, tones)
     shrink = min(1.0, LONGEST_PX * ratio / max(picture.shape[:2]))
     shape = [max(1, round(side * shrink)) for side in picture.shape[:2]]
     small = resize(picture, shape, anti_aliasing=True, preserve_range=True)
     return np.asarray(np.round(small), dtype=np.uint8)
-
-
-def coarsest(view: SlideView) -> NDArray[Any]:
-    """Return true pixels (h, w, C) of the coarsest level, without its padding."""
-    return view.exact(len(view.plan) - 1, 0, 0, *view.plan[-1].inner)
 
 
 def eight_bit(pixels: NDArray[Any]) -> NDArray[np.uint8]:

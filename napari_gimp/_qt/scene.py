@@ -62,7 +62,7 @@ class Scene:
     run_asked = Signal()
     """A key asked for an analysis of what is chosen."""
     cancel_asked = Signal()
-    """A key asked the running analysis to end."""
+    """A key asked what is running to end."""
 
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
@@ -205,10 +205,9 @@ class Scene:
             self.viewer.status = NO_DOCK
 
     def cancel(self) -> None:
-        """Cancel the running analysis."""
-        if self.session.job is not None:
-            self.session.cancel()
-            self.cancel_asked.emit()
+        """Cancel the running analysis, and what docks run."""
+        self.session.cancel()
+        self.cancel_asked.emit()
 
     def show_keys(self) -> None:
         """Open the list of keys."""

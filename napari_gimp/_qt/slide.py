@@ -40,6 +40,7 @@ class SlideDock(Dock):
         for signal in (events.slide, events.mpp, events.srgb):
             self.hear(signal, self._show)
         self.hear(self._scene.trouble.changed, self._show_trouble)
+        self.hear(self._scene.cancel_asked, self.saving.stop)
         self._show()
 
     def _build(self) -> None:

@@ -51,8 +51,8 @@ class Saving:
         self.stage, self.notice, self.advice = quiet(), Notice(), Notice()
         self.going = row(self.bar, self.cancel)
         self.button.clicked.connect(self._ask)
-        self.cancel.clicked.connect(self._cancel)
-        dock.destroyed.connect(self._cancel)
+        self.cancel.clicked.connect(self.stop)
+        dock.destroyed.connect(self.stop)
         self.offer(None)
 
     def offer(self, source: SlideSource | None) -> None:
@@ -79,6 +79,11 @@ class Saving:
         self._show()
         self.job.start()
 
+    def stop(self, *_: object) -> None:
+        """Cancel the saving; nothing is left of it."""
+        if self.job is not None:
+            self.job.cancel()
+
     def _ask(self) -> None:
         if self._source is None:
             return
@@ -103,10 +108,6 @@ class Saving:
         self.job = None
         self.notice.say(str(error), "error")
         self._show()
-
-    def _cancel(self, *_: object) -> None:
-        if self.job is not None:
-            self.job.cancel()
 
     def _show(self) -> None:
         busy = "A slide is being saved." if self.job else ""

@@ -25,6 +25,7 @@ from napari_gimp.errors import SlideError
 from napari_gimp.reader import read_slides
 from napari_gimp.slide.describe import Facts, IccFacts, LevelFacts
 from napari_gimp.slide.source import open_slide
+from napari_gimp.slide.tiles import tile_cache
 
 Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
@@ -353,6 +354,30 @@ class WithLabel:
         return np.full((30, 60, 3), 77, dtype=np.uint8)
 
 
+@pytest.mark.filterwarnings("ignore:patient-7.tif cannot be read")
+def test_a_drive_that_is_unplugged_while_viewing_is_told_in_the_dock(
+    viewer: Any, dock: SlideDock, make_slide: Make, qtbot: Any, monkeypatch: Any
+) -> None:
+    (layer,) = show_slide(viewer, make_slide())
+    view = view_of(layer)
+    assert view is not None
+
+    def gone(level: int, row: int, col: int) -> Any:
+        raise SlideError("patient-7.tif cannot be read: connect its drive again.")
+
+    assert view.base.complete.wait(30)
+    monkeypatch.setattr(view.source, "decode_tile", gone)
+    tile_cache().clear()
+    view.paint(0, None, 0, 0, 512, 512)
+
+    def told() -> None:
+        emit_queued()
+        assert "connect its drive again" in dock.trouble.text()
+
+    qtbot.waitUntil(told, timeout=5_000)
+    assert scene_of(viewer).slide_layer is layer
+
+
 @pytest.mark.parametrize("consent", [False, True])
 def test_a_label_is_read_only_after_consent_and_becomes_no_layer(
     viewer: Any, dock: SlideDock, deliver: Deliver, consent: bool
@@ -421,7 +446,9 @@ def test_saving_writes_a_pyramid_that_opens_as_the_same_slide(
     assert dock.saving.going.isHidden()
 
 
+@pytest.mark.parametrize("by_key", [False, True])
 def test_saving_can_be_cancelled_and_leaves_nothing(
+    by_key: bool,
     viewer: Any,
     dock: SlideDock,
     make_slide: Make,
@@ -445,7 +472,10 @@ def test_saving_can_be_cancelled_and_leaves_nothing(
     job = dock.saving.job
     assert begun.wait(30)
 
-    dock.saving.cancel.click()
+    if by_key:
+        viewer.window._qt_viewer._key_map_handler.press_key("Escape")
+    else:
+        dock.saving.cancel.click()
     deliver(job)
 
     assert closed.is_set()
