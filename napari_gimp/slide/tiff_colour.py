@@ -94,9 +94,8 @@ def _dtype(page: Any, name: str) -> np.dtype[np.generic]:
             f"{name} has samples of {bits} bits in format {page.sampleformat}, which "
             "are not read: convert it to 8 or 16 bits per sample."
         )
-    if page.dtype.kind == "b":
-        return np.dtype(np.uint8)
-    return np.dtype(page.dtype.newbyteorder("="))
+    native: np.dtype[np.generic] = page.dtype.newbyteorder("=")
+    return np.dtype(np.uint8) if native.kind == "b" else native
 
 
 def _is_lookup(page: Any) -> bool:
@@ -180,16 +179,17 @@ def on_white(pixels: Pixels, *, premultiplied: bool = False) -> Pixels:
     premultiplied
         Whether the colours are multiplied by alpha already.
     """
-    colours, alpha = pixels[:, :, :-1], pixels[:, :, -1:]
     full = int(np.iinfo(pixels.dtype.str).max)
-    if alpha.min(initial=full) == full:
-        return np.ascontiguousarray(colours)
-    glass = full - alpha.astype(np.uint32)
+    if pixels[:, :, -1].min(initial=full) == full:
+        return np.ascontiguousarray(pixels[:, :, :-1])
+    wide = pixels.astype(np.uint32)
+    colours, alpha = wide[:, :, :-1], wide[:, :, -1:]
     if premultiplied:
-        mixed = np.minimum(colours + glass, full)
+        mixed = np.minimum(colours + (full - alpha), full)
     else:
-        mixed = (colours * (full - glass) + full * glass + full // 2) // full
-    return np.asarray(mixed).astype(pixels.dtype)
+        mixed = (colours * alpha + full * (full - alpha) + full // 2) // full
+    whole: Pixels = mixed.astype(pixels.dtype)
+    return whole
 
 
 def cmyk_to_rgb(pixels: Pixels) -> Pixels:

@@ -178,9 +178,9 @@ def check_page(pages: list[Any], name: str) -> None:
 
 def segment_count(page: Any) -> int:
     """Return how many tiles or strips a page's size needs, over all its planes."""
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    planes: int = page.samplesperpixel if page.planarconfig == 2 else 1
     if not page.is_tiled:
-        return planes * -(-page.imagelength // page.rowsperstrip)
+        return int(planes * -(-page.imagelength // page.rowsperstrip))
     rows = -(-page.imagelength // page.tilelength)
     return int(planes * rows * -(-page.imagewidth // page.tilewidth))
 
@@ -298,7 +298,7 @@ def _stored_levels(
 
 def _check_channels(series: Any, name: str) -> int:
     """Return how many planes of equal size a series has: one, or one a channel."""
-    planes = max(1, prod(series.shape) // max(1, series.keyframe.size))
+    planes: int = max(1, prod(series.shape) // max(1, series.keyframe.size))
     if planes > 1 and not ("C" in series.axes and set(series.axes) <= set("CYX")):
         raise NoReaderError(
             f"{name} is a stack of {planes} images (axes {series.axes}); a slide has "
