@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_gimp.errors import SlideError, TileError
 from napari_gimp.geometry import YX
+from napari_gimp.slide.boxes import Box, only_tile, paste, tile_box, tiles_under
 from napari_gimp.slide.damage import Damage
 from napari_gimp.slide.icc import to_srgb
 from napari_gimp.slide.resolution import trusted_mpp
@@ -42,25 +43,6 @@ class SlideFacts:
     channel_names: tuple[str, ...] = ()
     channel_colors: tuple[str, ...] = ()
     icc: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in pixels of a level, from (y0, x0) up to, not with, (y1, x1)."""
-
-    y0: int
-    x0: int
-    y1: int
-    x1: int
-
-    def covers(self, other: Box) -> bool:
-        """Whether the other lies wholly inside."""
-        return (
-            self.y0 <= other.y0
-            and self.x0 <= other.x0
-            and self.y1 >= other.y1
-            and self.x1 >= other.x1
-        )
 
 
 class TiledSource(ABC):
@@ -131,9 +113,13 @@ class TiledSource(ABC):
             If the slide is closed or its file can no longer be read.
         """
         self._check_open()
-        return tile_cache().fetch(
-            self._key(level, row, col), partial(self._whole_tile, level, row, col)
+        place = level, row, col
+        decode = partial(self._decoded, *place)
+        tile = self._mended(
+            place, partial(tile_cache().fetch, self._key(*place), decode)
         )
+        tile.flags.writeable = False
+        return tile
 
     def use_srgb(self) -> None:
         """Convert pixels from the file's colour profile to sRGB from now on.
@@ -151,17 +137,34 @@ class TiledSource(ABC):
         self.srgb = True
         self.fingerprint = f"{self.fingerprint}-srgb"
 
-    def _whole_tile(self, level: int, row: int, col: int) -> Pixels:
-        """Return a tile as decoded and converted, `fill` where it is damaged."""
-        place = level, row, col
+    def _mended(
+        self, place: tuple[int, int, int], decode: Callable[[], Pixels]
+    ) -> Pixels:
+        """Return a tile, `fill` where it is damaged.
+
+        That is never cached: whoever opens the slide a second time shall learn of
+        the damage too, also when another decodes for him.
+        """
         if place not in self.damage:
             try:
-                tile = self._checked(place, self.decode_tile(*place))
-            except Exception as error:  # each codec raises its own kind
-                self._note(place, error)
-            else:
-                return tile if self._convert is None else self._convert(tile)
+                return decode()
+            except TileError as error:
+                self.damage.note(place, str(error))
         return np.full(self._tile_shape(*place), self.fill, self.dtype)
+
+    def _decoded(self, level: int, row: int, col: int) -> Pixels:
+        """Return a tile as decoded and converted; TileError where it is damaged."""
+        place = level, row, col
+        try:
+            tile = self._checked(place, self.decode_tile(*place))
+        except Exception as error:  # each codec raises its own kind
+            reason = self._judged(place, error)
+            if isinstance(reason, TileError):
+                self.damage.note(place, str(reason))
+            if reason is error:
+                raise
+            raise reason from error
+        return tile if self._convert is None else self._convert(tile)
 
     def _checked(self, place: tuple[int, int, int], tile: Pixels) -> Pixels:
         """Return the tile; TileError if a damaged header made another of it."""
@@ -174,8 +177,8 @@ class TiledSource(ABC):
             )
         return tile
 
-    def _note(self, place: tuple[int, int, int], error: Exception) -> None:
-        """Note a tile as damaged; raise SlideError where something else is amiss.
+    def _judged(self, place: tuple[int, int, int], error: Exception) -> SlideError:
+        """Return TileError for a damaged tile, SlideError where all else is amiss.
 
         Of errors of the operating system only those with a number are its own:
         codecs raise OSError too. Some libraries do not pass these errors on, so that
@@ -186,17 +189,13 @@ class TiledSource(ABC):
         if not (isinstance(reason, OSError) and reason.errno is not None):
             reason = self._file_error() or reason
         if isinstance(reason, OSError) and reason.errno is not None:
-            raise lost(self.path, reason) from error
+            return lost(self.path, reason)
         if isinstance(reason, MemoryError):
-            raise SlideError(
+            return SlideError(
                 f"There is not enough memory for one tile of {self.path.name}: close "
                 "other slides or programs, then try again."
-            ) from error
-        if not isinstance(error, SlideError):
-            error = self._damaged(*place, error)
-        if not isinstance(error, TileError):
-            raise error
-        self.damage.note(place, str(error))
+            )
+        return error if isinstance(error, SlideError) else self._damaged(*place, error)
 
     def _file_error(self) -> OSError | None:
         """Return why the file cannot be read any more, None if it can."""
@@ -211,8 +210,11 @@ class TiledSource(ABC):
         return None
 
     def cached_tile(self, level: int, row: int, col: int) -> Pixels | None:
-        """Return a tile if it is in the cache; never decodes."""
-        return tile_cache().peek(self._key(level, row, col))
+        """Return a tile if it is in the cache or damaged; never decodes."""
+        kept = tile_cache().peek(self._key(level, row, col))
+        if kept is None and (level, row, col) in self.damage:
+            return self.tile(level, row, col)
+        return kept
 
     def read_region(
         self, level: int, y: int, x: int, height: int, width: int
@@ -230,18 +232,18 @@ class TiledSource(ABC):
             raise SlideError(
                 f"A region of {height} x {width} px cannot be read: sides must be >= 0."
             )
-        whole = _only_tile(spec, y, x, height, width)
+        whole = only_tile(spec, y, x, height, width)
         if whole is not None:
             return self._own_tile(level, *whole)
         region = Box(y, x, y + height, x + width)
         out = self._blank(spec, region)
-        for row, col in _tiles_under(spec, region):
-            box = _box(spec, row, col)
+        for row, col in tiles_under(spec, region):
+            box = tile_box(spec, row, col)
             if region.covers(box):
                 tile = self._passing_tile(level, row, col)
             else:
                 tile = self.tile(level, row, col)
-            _paste(out, tile, box, region)
+            paste(out, tile, box, region)
         return out
 
     def close(self) -> None:
@@ -291,8 +293,12 @@ class TiledSource(ABC):
         Its neighbours' readers will not want it again, and memory that is kept must
         be taken anew for every tile, which costs a third of a decode.
         """
+        place = level, row, col
+        return self._mended(place, partial(self._kept_or_decoded, *place))
+
+    def _kept_or_decoded(self, level: int, row: int, col: int) -> Pixels:
         kept = tile_cache().settled(self._key(level, row, col))
-        return self._whole_tile(level, row, col) if kept is None else kept
+        return self._decoded(level, row, col) if kept is None else kept
 
     def _own_tile(self, level: int, row: int, col: int) -> Pixels:
         """Return a tile that the caller may write to."""
@@ -345,44 +351,3 @@ def _reopened(
     if srgb:
         source.use_srgb()
     return source
-
-
-def _only_tile(
-    spec: Level, y: int, x: int, height: int, width: int
-) -> tuple[int, int] | None:
-    """Return (row, col) of the tile that a region is, None if it is not one whole."""
-    (row, top), (col, left) = divmod(y, spec.tile[0]), divmod(x, spec.tile[1])
-    if top or left or not (0 <= y < spec.shape[0] and 0 <= x < spec.shape[1]):
-        return None
-    sides = min(spec.tile[0], spec.shape[0] - y), min(spec.tile[1], spec.shape[1] - x)
-    return (row, col) if sides == (height, width) else None
-
-
-def _box(spec: Level, row: int, col: int) -> Box:
-    """Return where a tile lies, cut off at the edge of its level."""
-    y, x = row * spec.tile[0], col * spec.tile[1]
-    return Box(
-        y,
-        x,
-        min(y + spec.tile[0], spec.shape[0]),
-        min(x + spec.tile[1], spec.shape[1]),
-    )
-
-
-def _tiles_under(spec: Level, region: Box) -> Iterator[tuple[int, int]]:
-    """Yield (row, col) of the tiles that a region of a level touches."""
-    y0, x0 = max(region.y0, 0), max(region.x0, 0)
-    y1, x1 = min(region.y1, spec.shape[0]), min(region.x1, spec.shape[1])
-    if y0 >= y1 or x0 >= x1:  # else the last tile, when just below the edge
-        return
-    for row in range(y0 // spec.tile[0], -(-y1 // spec.tile[0])):
-        for col in range(x0 // spec.tile[1], -(-x1 // spec.tile[1])):
-            yield row, col
-
-
-def _paste(out: Pixels, tile: Pixels, box: Box, region: Box) -> None:
-    """Copy the part of a tile that lies in the region into the region's array."""
-    y0, x0 = max(box.y0, region.y0), max(box.x0, region.x0)
-    y1, x1 = min(box.y1, region.y1), min(box.x1, region.x1)
-    part = tile[y0 - box.y0 : y1 - box.y0, x0 - box.x0 : x1 - box.x0]
-    out[y0 - region.y0 : y1 - region.y0, x0 - region.x0 : x1 - region.x0] = part

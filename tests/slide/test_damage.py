@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ TILE = 64
 class MadeSource(TiledSource):
     """A slide of 3 x 4 tiles; `failing` says what decoding a place raises."""
 
-    def __init__(self, name: str = "a.slide", *, rgb: bool = True) -> None:
+    def __init__(
+        self, name: str = "a.slide", *, rgb: bool = True, fingerprint: str = ""
+    ) -> None:
         level = Level((3 * TILE - 5, 4 * TILE - 9), (TILE, TILE), (1.0, 1.0))
         super().__init__(
             SlideFacts(
@@ -31,7 +34,7 @@ class MadeSource(TiledSource):
                 reader="made",
                 levels=(level,),
                 resolution=Resolution((0.5, 0.5), "test", True),
-                fingerprint=f"{name}-{id(self)}",
+                fingerprint=fingerprint or f"{name}-{id(self)}",
                 channels=3 if rgb else 2,
                 dtype=np.dtype(np.uint8 if rgb else np.uint16),
                 rgb=rgb,
@@ -93,6 +96,54 @@ def test_threads_that_meet_a_damaged_tile_note_it_once(source):
             assert (tile == 255).all()
     assert source.decoded.count((0, 0)) == 1
     assert len(source.damage) == 1
+
+
+def test_whoever_opens_a_slide_a_second_time_learns_of_its_damage_too():
+    with MadeSource(fingerprint="same") as one, MadeSource(fingerprint="same") as two:
+        one.failing = two.failing = {(1, 1): torn()}
+        one.tile(0, 1, 1)
+        assert (two.tile(0, 1, 1) == 255).all()
+        assert one.damage.places == two.damage.places == ((0, 1, 1),)
+
+
+@pytest.mark.parametrize("read", ["tile", "read_region"])
+def test_who_waits_for_anothers_decode_learns_of_the_damage_too(read, monkeypatch):
+    begun, waiting = threading.Event(), threading.Event()
+
+    def slow(*_: int) -> np.ndarray:
+        begun.set()
+        assert waiting.wait(10)
+        raise torn()
+
+    def watched(self: Future) -> object:
+        waiting.set()
+        return result(self)
+
+    result = Future.result
+    args = (0, 0, 0) if read == "tile" else (0, 0, 0, TILE, TILE)
+    with (
+        MadeSource(fingerprint="both") as one,
+        MadeSource(fingerprint="both") as two,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        one.decode_tile = slow
+        first = pool.submit(one.tile, 0, 0, 0)
+        assert begun.wait(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(Future, "result", watched)
+            assert (getattr(two, read)(*args) == 255).all()
+        first.result(10)
+        assert two.decoded == []
+        assert one.damage.places == two.damage.places == ((0, 0, 0),)
+
+
+def test_a_damaged_tile_counts_as_decoded(source):
+    source.failing = {(1, 1): torn()}
+    assert source.cached_tile(0, 1, 1) is None
+    source.tile(0, 1, 1)
+    tile = source.cached_tile(0, 1, 1)
+    assert (tile == 255).all()
+    assert not tile.flags.writeable
 
 
 def test_a_damaged_tile_at_the_corner_has_the_size_that_is_left(source):
