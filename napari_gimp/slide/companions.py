@@ -6,12 +6,16 @@ The file that is opened is then only a cover or a list. People copy it alone.
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 from napari_gimp.errors import SlideError
 
-MIRAX, HAMAMATSU = (".mrxs",), (".vms", ".vmu")
+VMU = ".vmu"
+MIRAX, HAMAMATSU = (".mrxs",), (".vms", VMU)
 MIRAX_LIST = "Slidedat.ini"
+VMU_KIND = "36", "RGB"
+NGR_MAGIC, NGR_PIXEL_BYTES = b"GN", 6
 
 
 def companions(path: Path) -> tuple[Path, ...]:
@@ -41,6 +45,8 @@ def check_companions(path: Path) -> None:
             f"{path.name} needs the file {MIRAX_LIST} in the folder {path.stem!r} "
             "beside it, which is missing: copy the whole folder again."
         )
+    if kind == VMU:
+        _check_vmu(path)
     if kind in HAMAMATSU and missing:
         raise SlideError(
             f"{path.name} needs {_some(missing)} beside it in "
@@ -48,23 +54,61 @@ def check_companions(path: Path) -> None:
         )
 
 
+def _check_vmu(path: Path) -> None:
+    """Raise SlideError where OpenSlide 4.0.1 would end the whole process.
+
+    It does so with pixels of another kind, and reads as many as the files state.
+    """
+    stated = dict(_VMU_KIND.findall(_text(path)))
+    bits, order = (stated.get(key, "?") for key in ("BitsPerPixel", "PixelOrder"))
+    if (bits, order) != VMU_KIND:
+        raise SlideError(
+            f"{path.name} states {bits} bits per pixel in the order {order}; only 36 "
+            "in the order RGB are read: copy it again from its source, or convert it "
+            "with the scanner's own program."
+        )
+    for file in companions(path):
+        if file.is_file():
+            _check_ngr(file)
+
+
+def _check_ngr(file: Path) -> None:
+    with file.open("rb") as opened:
+        head = opened.read(28)
+    if len(head) < 28 or not head.startswith(NGR_MAGIC):
+        return
+    cols, rows, column, start = struct.unpack("<4x3i8xi", head)
+    whole = min(cols, rows, column, start) > 0 and cols % column == 0
+    if not whole or start + cols * rows * NGR_PIXEL_BYTES > file.stat().st_size:
+        raise SlideError(
+            f"{file.name} is damaged: it states {rows:,} x {cols:,} px, but holds "
+            f"{file.stat().st_size:,} bytes; copy the file again from its source."
+        )
+
+
 _MIRAX_KEYS = re.compile(r"^(?:FILE_\d+|INDEXFILE)\s*=\s*(\S.*?)\s*$", re.MULTILINE)
 _HAMAMATSU_KEYS = re.compile(
     r"^(?:ImageFile(?:\([\d,]*\))?|MapFile|MacroImage)\s*=\s*(\S.*?)\s*$", re.MULTILINE
 )
+_VMU_KIND = re.compile(r"^(BitsPerPixel|PixelOrder)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
 _LIST_BYTES = 1 << 20
 """OpenSlide, too, reads no longer list."""
 
 
 def _listed(file: Path, keys: re.Pattern[str]) -> tuple[Path, ...]:
     """Return the files that a list names, relative to it; none if it is missing."""
+    names = dict.fromkeys(keys.findall(_text(file)))
+    return tuple(file.parent / name for name in names if "\0" not in name)
+
+
+def _text(file: Path) -> str:
+    """Return the text of a list, "" if it is missing."""
     try:
         with file.open("rb") as opened:
             text = opened.read(_LIST_BYTES).decode("utf-8", "replace")
     except OSError:
-        return ()
-    names = dict.fromkeys(keys.findall(text.replace("\r\n", "\n")))
-    return tuple(file.parent / name for name in names if "\0" not in name)
+        return ""
+    return text.replace("\r\n", "\n")
 
 
 def _some(files: list[Path]) -> str:

@@ -13,13 +13,14 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_gimp.errors import ResolutionError
+from napari_gimp.errors import ResolutionError, SlideError
 from napari_gimp.slide.factors import level_factor
 from napari_gimp.slide.resolution import likely_mpp
 from napari_gimp.slide.source import open_slide
 from opening_errors import one_sentence
 from vendor_mrxs import write_mrxs
 from vendor_vms import write_vms
+from vendor_vmu import write_vmu
 
 NO_SLIDES = {
     "notes.txt": b"not a slide\n",
@@ -120,6 +121,26 @@ def test_a_vms_without_its_pictures_names_them(tmp_path, texture, lost, told):
     for name in lost:
         (tmp_path / name).unlink(missing_ok=True)
     assert told in one_sentence(path)
+
+
+@pytest.mark.parametrize(
+    ("stated", "instead"),
+    [("BitsPerPixel=36", "BitsPerPixel=24"), ("PixelOrder=RGB", "PixelOrder=BGR")],
+)
+def test_a_vmu_of_another_kind_is_refused_before_openslide_crashes(
+    tmp_path, texture, stated, instead
+):
+    path = write_vmu(tmp_path / "a.vmu", [texture, texture[::2, ::2]])
+    path.write_text(path.read_text().replace(stated, instead))
+    assert "only 36 in the order RGB are read" in one_sentence(path)
+
+
+def test_a_vmu_with_fewer_pixels_than_it_states_is_refused(tmp_path, texture):
+    path = write_vmu(tmp_path / "a.vmu", [texture, texture[::2, ::2]])
+    pixels = tmp_path / "a.ngr"
+    pixels.write_bytes(pixels.read_bytes()[:-1000])
+    with pytest.raises(SlideError, match=r"a\.ngr is damaged: it states 700 x"):
+        open_slide(path)
 
 
 def test_converting_colours_changes_nothing_where_there_is_no_profile(write, texture):
