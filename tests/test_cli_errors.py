@@ -130,6 +130,18 @@ def test_a_slide_whose_resolution_is_unknown(
     assert "--mpp" in text
 
 
+def test_a_slide_whose_resolution_no_scanner_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "slip.tif"
+    wrong = {"resolution": (1e4 / 0.00499,) * 2, "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, np.full((512, 512, 3), 200, np.uint8), **wrong)
+    text = refuse(capsys, "run", path, "--out", tmp_path / "out")
+    assert "0.00499 um/px" in text
+    assert "--mpp 0.499" in text
+    assert left_behind(tmp_path) == {"slip.tif"}
+
+
 def test_a_run_file_with_an_unknown_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
