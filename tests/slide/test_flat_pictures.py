@@ -361,3 +361,17 @@ def test_pillow_is_asked_for_formats_that_it_has_not_loaded(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path / "a.webp")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(printed.stdout) == picture().sum()
+
+
+def test_tiles_of_ink_in_jpeg_are_left_to_others(tmp_path):
+    """Adobe stores ink in JPEG the other way round; Pillow knows when."""
+    inks = picture(256, 384, channels=4)
+    path = tiff_files.write_tiled(
+        tmp_path / "a.tif", [inks], photometric="separated", compression="jpeg"
+    )
+    with open_slide(path) as slide:
+        assert slide.reader in ("openslide", "pillow")
+        assert "SEPARATED" in slide.refused[0]
+        region = slide.read_region(0, 0, 0, 256, 384).astype(int)
+    expected = np.asarray(Image.fromarray(inks, "CMYK").convert("RGB"))
+    assert np.abs(region - expected).mean() < 4

@@ -212,3 +212,34 @@ def test_channels_of_a_qptiff_have_names_and_colours(tmp_path):
         assert slide.associated == ("thumbnail",)
     for number, level in enumerate(levels):
         np.testing.assert_array_equal(whole(path, number), level)
+
+
+@pytest.mark.parametrize(
+    "xml", [b"<OME><Image></OME>", b"<OME><Image/></OME>", b"OME>"]
+)
+def test_a_slide_whose_description_is_damaged_is_read_without_it(tmp_path, xml):
+    levels = halved(picture(), 2)
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for number, level in enumerate(levels):
+            tiff.write(
+                level,
+                subifds=1 - number or None,
+                subfiletype=number,
+                description=xml if number == 0 else None,
+                photometric="rgb",
+                tile=(128, 128),
+                metadata=None,
+            )
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(whole(path, number), level)
+
+
+def test_channels_that_are_not_in_the_file_are_not_made_up(tmp_path):
+    pixels = picture(channels=2, dtype=np.uint16)
+    path = tiff_files.write_ome_multichannel(tmp_path / "a.ome.tif", [pixels])
+    stored = path.read_bytes()
+    assert b'SizeC="2"' in stored
+    path.write_bytes(stored.replace(b'SizeC="2"', b'SizeC="3"'))
+    with pytest.raises(SlideError, match="lacks some of its channels"):
+        open_slide(path)
