@@ -11,9 +11,9 @@ from pathlib import Path
 
 from napari_gimp.errors import SlideError
 
-VMU = ".vmu"
-MIRAX, HAMAMATSU = (".mrxs",), (".vms", VMU)
+MIRAX, HAMAMATSU = (".mrxs",), (".vms", ".vmu")
 MIRAX_LIST = "Slidedat.ini"
+VMU_GROUP = "[Uncompressed Virtual Microscope Specimen]"
 VMU_KIND = "36", "RGB"
 NGR_MAGIC, NGR_PIXEL_BYTES = b"GN", 6
 
@@ -45,7 +45,7 @@ def check_companions(path: Path) -> None:
             f"{path.name} needs the file {MIRAX_LIST} in the folder {path.stem!r} "
             "beside it, which is missing: copy the whole folder again."
         )
-    if kind == VMU:
+    if kind not in MIRAX and VMU_GROUP in _text(path):
         _check_vmu(path)
     if kind in HAMAMATSU and missing:
         raise SlideError(
@@ -57,7 +57,8 @@ def check_companions(path: Path) -> None:
 def _check_vmu(path: Path) -> None:
     """Raise SlideError where OpenSlide 4.0.1 would end the whole process.
 
-    It does so with pixels of another kind, and reads as many as the files state.
+    It does so with pixels of another kind, and reads as many as the files state. It
+    knows the list by its content, whatever the file is called.
     """
     stated = dict(_VMU_KIND.findall(_text(path)))
     bits, order = (stated.get(key, "?") for key in ("BitsPerPixel", "PixelOrder"))
@@ -67,7 +68,7 @@ def _check_vmu(path: Path) -> None:
             "in the order RGB are read: copy it again from its source, or convert it "
             "with the scanner's own program."
         )
-    for file in companions(path):
+    for file in _listed(path, _HAMAMATSU_KEYS):
         if file.is_file():
             _check_ngr(file)
 
@@ -90,7 +91,8 @@ _MIRAX_KEYS = re.compile(r"^(?:FILE_\d+|INDEXFILE)\s*=\s*(\S.*?)\s*$", re.MULTIL
 _HAMAMATSU_KEYS = re.compile(
     r"^(?:ImageFile(?:\([\d,]*\))?|MapFile|MacroImage)\s*=\s*(\S.*?)\s*$", re.MULTILINE
 )
-_VMU_KIND = re.compile(r"^(BitsPerPixel|PixelOrder)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
+_VMU_GROUP = "[Uncompressed Virtual Microscope Specimen]"
+VMU_KIND = re.compile(r"^(BitsPerPixel|PixelOrder)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
 _LIST_BYTES = 1 << 20
 """OpenSlide, too, reads no longer list."""
 
