@@ -374,7 +374,7 @@ def test_a_drive_that_is_unplugged_while_viewing_is_told_in_the_dock(
         emit_queued()
         assert "connect its drive again" in dock.trouble.text()
 
-    qtbot.waitUntil(told, timeout=5_000)
+    qtbot.waitUntil(told, timeout=20_000)
     assert scene_of(viewer).slide_layer is layer
 
 
