@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from napari_gimp.errors import GimpError
-from napari_gimp.slide.source import open_slide
+import numpy as np
+
+from napari_gimp.errors import GimpError, SlideError
+from napari_gimp.slide.source import SlideSource, open_slide
 from napari_gimp.slide.tiles import tile_cache
+from slide_file import expected
 from slide_user import look_at
+
+CLOSINGS = 10
 
 
 def files_of(path: Path) -> list[Path]:
@@ -84,3 +91,40 @@ def look_while(name: str, path: Path) -> str:
     except GimpError as error:
         again = str(error)
     return f"{damaged} tiles damaged; {'; '.join(refusals) or 'no refusal'}; {again}"
+
+
+def close_while_others_read(path: Path) -> str:
+    """Close a slide under four threads that read it; each must end with SlideError.
+
+    Raises
+    ------
+    AssertionError
+        If pixels that came were wrong, or a thread ended in another way.
+    """
+    for _ in range(CLOSINGS):
+        tile_cache().clear()
+        with open_slide(path) as source:
+            truth = source.read_region(0, 0, 0, *source.levels[0].shape)
+            tile_cache().clear()
+            with ThreadPoolExecutor(4) as pool:
+                readers = [pool.submit(_read_on, source, truth) for _ in range(4)]
+                time.sleep(0.005)
+                source.close()
+                endings = [reader.result() for reader in readers]
+        assert all("is closed" in text for text in endings), endings
+    return f"closed {CLOSINGS} times"
+
+
+def _read_on(source: SlideSource, truth: np.ndarray) -> str:
+    """Read until it is refused; returns the text of that."""
+    height, width = source.levels[0].tile
+    dice = np.random.default_rng()
+    for _ in range(100_000):
+        y, x = (int(dice.integers(-side, side)) for side in (height, width))
+        try:
+            found = source.read_region(0, y, x, height, width)
+        except SlideError as error:
+            return str(error)
+        wanted = expected(truth, (y, x, height, width), source.fill)
+        assert np.array_equal(found, wanted)
+    return "was never refused"

@@ -33,3 +33,14 @@ def test_a_slide_that_goes_is_told_of(
     lost = {outcome.name: outcome.text for outcome in outcomes}
     for name in ("emptied", "deleted", "replaced by folders", "unplugged"):
         assert "opens again" not in lost[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", formats.EVERY, ids=lambda form: form.name)
+def test_a_slide_may_be_closed_while_others_read_it(
+    processes: FuzzPool, form: Format, tmp_path: Path
+):
+    slide = form.sample(tmp_path, SMALL).path
+    task = (mishaps.close_while_others_read, (slide,))
+    (outcome,) = processes.run([("closing", task)])
+    assert outcome.fine, outcome.text
