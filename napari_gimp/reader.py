@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,8 @@ DICOM_SLIDE = b"1.2.840.10008.5.1.4.1.1.77.1.6"
 DICOM_HEAD = 1024
 ZARR_METADATA = (".zattrs", "zarr.json", "0/.zattrs", "0/zarr.json")
 ZARR_HEAD = 1 << 18
-FILES_TRIED = 64
-"""Files of a folder that are looked at; a DICOM slide has about a dozen."""
+FILES_TRIED = 16
+"""Files of a folder that are looked at, on the main thread and maybe over a network."""
 
 
 def get_reader(path: str | Sequence[str]) -> Reader | None:
@@ -120,8 +119,11 @@ def _is_zarr(folder: Path) -> bool:
 
 
 def _holds_dicom_slide(folder: Path) -> bool:
-    files = (path for path in folder.iterdir() if path.is_file())
-    return any(map(_is_dicom_slide, islice(files, FILES_TRIED)))
+    try:
+        names = sorted(folder.iterdir(), key=lambda path: path.suffix != ".dcm")
+    except OSError:
+        return False
+    return any(map(_is_dicom_slide, names[:FILES_TRIED]))
 
 
 def _is_dicom_slide(path: Path) -> bool:

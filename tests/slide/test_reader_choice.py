@@ -111,6 +111,23 @@ def test_of_a_large_folder_only_some_files_are_looked_at(
     assert len(looked) == FILES_TRIED
 
 
+def test_a_slide_among_many_other_files_is_found_by_its_suffix(dicom: Path) -> None:
+    for number in range(FILES_TRIED + 20):
+        (dicom / f"0-{number}.txt").touch()
+    (dicom / "0-folder").mkdir()
+    assert get_reader(str(dicom)) is not None
+
+
+def test_a_folder_that_may_not_be_listed_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert get_reader(str(tmp_path)) is None
+
+
 def test_napari_offers_us_for_folders_too(dicom: Path) -> None:
     manager = npe2.PluginManager()
     manager.discover(include_npe1=False)
