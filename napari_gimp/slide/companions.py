@@ -91,8 +91,7 @@ _MIRAX_KEYS = re.compile(r"^(?:FILE_\d+|INDEXFILE)\s*=\s*(\S.*?)\s*$", re.MULTIL
 _HAMAMATSU_KEYS = re.compile(
     r"^(?:ImageFile(?:\([\d,]*\))?|MapFile|MacroImage)\s*=\s*(\S.*?)\s*$", re.MULTILINE
 )
-_VMU_GROUP = "[Uncompressed Virtual Microscope Specimen]"
-VMU_KIND = re.compile(r"^(BitsPerPixel|PixelOrder)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
+_VMU_KIND = re.compile(r"^(BitsPerPixel|PixelOrder)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
 _LIST_BYTES = 1 << 20
 """OpenSlide, too, reads no longer list."""
 
