@@ -32,7 +32,7 @@ from napari_gimp.slide.tiff_levels import (
 from napari_gimp.slide.tiff_tags import slide_facts
 from napari_gimp.slide.tiled import TiledSource
 
-PROBES = 24
+PROBES = 8
 """Tiles tried at opening until one can be decoded."""
 MOST_TIMES_RAW = 4
 """A stored tile is never that much larger than its pixels."""
