@@ -118,11 +118,11 @@ class TileCache:
     def _keep(self, key: Key, tile: Pixels) -> None:
         if tile.nbytes > self.budget_bytes:
             return
-        self._tiles[key] = tile
-        self._bytes += tile.nbytes
-        while self._bytes > self.budget_bytes:
+        while self._bytes + tile.nbytes > self.budget_bytes:
             _, oldest = self._tiles.popitem(last=False)
             self._bytes -= oldest.nbytes
+        self._tiles[key] = tile
+        self._bytes += tile.nbytes
 
 
 @cache

@@ -137,3 +137,45 @@ def test_the_limit_of_a_container_counts_as_its_memory(
     monkeypatch.setattr("napari_gimp.slide.memory.OWN_GROUPS", tmp_path / "own")
     monkeypatch.setattr("napari_gimp.slide.memory.GROUPS", tmp_path / "groups")
     assert usable_bytes() == (limit or psutil.virtual_memory().total)
+
+
+def test_who_reads_in_passing_waits_for_a_decode_that_has_begun():
+    cache, calls = TileCache(1000), []
+    inside, release = threading.Event(), threading.Event()
+
+    def decode() -> np.ndarray:
+        calls.append(1)
+        inside.set()
+        assert release.wait(WAIT_S)
+        return tile(3)
+
+    assert cache.settled(("s", 1)) is None
+    with ThreadPoolExecutor(2) as pool:
+        fetched = pool.submit(cache.fetch, ("s", 1), decode)
+        assert inside.wait(WAIT_S)
+        passing = pool.submit(cache.settled, ("s", 1))
+        release.set()
+        assert passing.result(WAIT_S) is fetched.result(WAIT_S)
+    assert cache.settled(("s", 1)) is cache.peek(("s", 1))
+    assert len(calls) == 1
+
+
+def test_the_bytes_are_right_after_many_threads_came_and_went():
+    cache = TileCache(2000)
+
+    def use(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for owner, number, way in rng.integers(0, (3, 30, 10), (300, 3)):
+            key = (int(owner), int(number))
+            if way == 0:
+                cache.drop(int(owner))
+            elif way < 3:
+                cache.peek(key)
+            else:
+                assert cache.fetch(key, tile).shape == (10, 10, 1)
+                assert cache.used_bytes <= 2000
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(8)))
+    assert cache.used_bytes == 100 * len(cache) <= 2000
+    assert not cache._flying
