@@ -24,7 +24,7 @@ from napari_gimp.slide.dicom_series import (
     plain,
     slide_series,
 )
-from napari_gimp.slide.factors import level_factors
+from napari_gimp.slide.factors import level_factor, level_factors
 from napari_gimp.slide.fingerprint import fingerprint
 from napari_gimp.slide.refusals import NoReaderError
 from napari_gimp.slide.resolution import from_file
@@ -34,6 +34,9 @@ from napari_gimp.slide.tiled import SlideFacts, TiledSource
 ASSOCIATED = {"LABEL": "label", "OVERVIEW": "macro", "THUMBNAIL": "thumbnail"}
 ORIGIN_APART_MM = 0.02
 """Images whose origins lie further apart show different places of the glass."""
+
+SKEWED = 0.02
+"""A level's factors of height and width differ by less: only rounding parts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ class DicomSource(TiledSource):
             images = open_images(self._beside[name])
             for image in images:
                 files.callback(image.close)
-            return self._stitched(max(images, key=lambda i: i.shape), name)
+            return self._stitched(max(images, key=lambda i: math.prod(i.shape)), name)
 
     def close(self) -> None:
         """Release file handles and cached tiles."""
@@ -170,7 +173,7 @@ def _stitched(image: DicomImage) -> Pixels:
 
 def _one_pyramid(images: list[DicomImage]) -> list[DicomImage]:
     """Return the images that show the same place and kind as the largest."""
-    base = max(images, key=lambda i: (i.samples, i.shape[0] * i.shape[1]))
+    base = max(images, key=lambda i: (i.samples, math.prod(i.shape)))
     return [i for i in images if _belongs(base, i)]
 
 
@@ -178,6 +181,9 @@ def _belongs(base: DicomImage, image: DicomImage) -> bool:
     if (image.samples, image.dtype) != (base.samples, base.dtype):
         return False
     if image.extended_focus != base.extended_focus:
+        return False
+    fy, fx = level_factor(base.shape, image.shape)
+    if abs(fy / fx - 1) > SKEWED and min(image.shape) > 1 / SKEWED:
         return False
     if base.place is None or image.place is None:
         return True
@@ -189,7 +195,7 @@ def _belongs(base: DicomImage, image: DicomImage) -> bool:
 def _levels(images: list[DicomImage]) -> list[list[Plane]]:
     """Return the planes of each level, finest first: one, or one for each channel."""
     sizes: dict[tuple[int, int], list[DicomImage]] = {}
-    for image in sorted(images, key=lambda i: i.shape, reverse=True):
+    for image in sorted(images, key=lambda i: math.prod(i.shape), reverse=True):
         sizes.setdefault(image.shape, []).append(image)
     finest = next(iter(sizes.values()))
     focal, paths = _focal_planes(finest), _optical_paths(finest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,9 @@ def _image(readers: Sequence[Any], kept: ExitStack) -> DicomImage:
 
 
 def _frames(reader: Any, kept: ExitStack) -> Frames:
-    places = np.array(list(reader.frame_index), np.int64).reshape(-1, 2)
+    index = reader.frame_index
+    places = np.fromiter(chain.from_iterable(index), np.int64, 2 * len(index))
+    places = places.reshape(-1, 2)
     file = FileBytes(Path(str(reader.filepath)))
     kept.callback(file.close)
     encapsulated = bool(reader.transfer_syntax.is_encapsulated)

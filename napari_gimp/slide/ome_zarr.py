@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -219,17 +220,23 @@ def _overlaps(
 def _levels(series: Series, name: str) -> tuple[list[Plane], list[Level]]:
     """Return the levels that lie on the first, finest first."""
     finest, first = series.finest(), series.image.levels[0]
-    planes, levels = [], []
+    found: dict[tuple[int, int], tuple[Plane, Level]] = {}
     for stored in series.image.levels:
         plane = _plane(series, level_array(series.group, stored.path), finest)
         _check(plane, name)
-        shape = _plane(series, finest, finest).shape
-        factor = scale_factor(first, stored, shape, plane.shape)
+        whole = _plane(series, finest, finest).shape
+        factor = scale_factor(first, stored, whole, plane.shape)
         if lies_on(first, stored, factor):
-            planes.append(plane)
             tile = _side(plane.chunk[0]), _side(plane.chunk[1])
-            levels.append(Level(plane.shape, tile, factor))
-    return planes, levels
+            level = Level(plane.shape, tile, factor)
+            found.setdefault(plane.shape, (plane, level))
+    ordered = [found[shape] for shape in sorted(found, key=prod, reverse=True)]
+    if ordered[0][1].shape != whole:
+        raise SlideError(
+            f"{name} names a level of {whole[0]:,} x {whole[1]:,} px before a larger "
+            "one: write its multiscales from fine to coarse."
+        )
+    return [plane for plane, _ in ordered], [level for _, level in ordered]
 
 
 def _plane(series: Series, array: Any, finest: Any) -> Plane:

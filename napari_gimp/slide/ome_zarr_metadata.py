@@ -86,6 +86,8 @@ def multiscale(block: Mapping[str, Any], name: str) -> Multiscale:
 
 def _multiscale(block: Mapping[str, Any]) -> Multiscale:
     image = block["multiscales"][0]
+    if not image["datasets"]:
+        raise ValueError("no datasets")
     described = image.get("axes", "tczyx")
     axes = _letters(described)
     whole = _transformed(image.get("coordinateTransformations", ()), axes)

@@ -291,6 +291,13 @@ def test_levels_of_another_place_on_the_glass_are_left_out(tmp_path, levels):
         assert [level.shape for level in slide.levels] == [(300, 420)]
 
 
+def test_what_has_another_aspect_is_no_level(tmp_path, levels):
+    write_dicom(tmp_path, levels[:1])
+    write_instance(tmp_path / "strip.dcm", levels[0][:150, :400], Instance(mpp=1.0))
+    with DicomSource(tmp_path) as slide:
+        assert [level.shape for level in slide.levels] == [(300, 420)]
+
+
 def test_ycbcr_that_no_codec_converts_becomes_rgb(tmp_path):
     from napari_gimp.slide.tiff_colour import ycbcr_to_rgb
 

@@ -141,6 +141,19 @@ def test_a_level_shifted_by_more_than_half_its_pixel_is_left_out(tmp_path, level
         assert [level.downsample[0] for level in slide.levels] == [1.0, 4.0]
 
 
+def test_levels_out_of_order_are_sorted_and_doubled_ones_left_out(tmp_path, levels):
+    path = write_ome_zarr(tmp_path / "a.zarr", levels)
+
+    def shuffle(ome) -> None:
+        listed = ome["multiscales"][0]["datasets"]
+        ome["multiscales"][0]["datasets"] = [listed[n] for n in (0, 2, 1, 2)]
+
+    edit(path, shuffle)
+    with OmeZarrSource(path) as slide:
+        assert [level.downsample[0] for level in slide.levels] == [1.0, 2.0, 4.0]
+    np.testing.assert_array_equal(whole(path, 1), levels[1])
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_resolution_is_the_scale_in_its_unit(tmp_path, levels, version):
     path = write_ome_zarr(tmp_path / "a.zarr", levels, version=version)
@@ -465,7 +478,12 @@ def test_zarr_without_an_image_is_refused(tmp_path, levels):
     [
         (lambda ome: ome["multiscales"].clear(), "cannot be understood"),
         (lambda ome: ome["multiscales"][0].pop("datasets"), "cannot be understood"),
+        (lambda ome: ome["multiscales"][0]["datasets"].clear(), "no datasets"),
         (lambda ome: ome["multiscales"][0]["axes"].pop(), "cannot be understood"),
+        (
+            lambda ome: ome["multiscales"][0]["datasets"].reverse(),
+            "before a larger one",
+        ),
         (lambda ome: ome["multiscales"][0]["axes"].pop(0), "axes yx for an array"),
         (
             lambda ome: ome["multiscales"][0]["datasets"][0].update(path="9"),
