@@ -17,6 +17,9 @@ ours, drawing
     processor time of it, which other work on the machine hardly lengthens.
 first
     From moving the camera to the end of the first frame that shows the whole field.
+open
+    From asking for the slide to the end of the first frame with its pixels; "first"
+    in a new viewer, where napari loads what it needs, which is the most of it.
 sharp
     From moving the camera to the end of the first frame in true pixels.
 blank
@@ -354,6 +357,10 @@ def tour_of(case: str, path: Path, side: int) -> dict[str, Any]:
     tour.run(lambda: False, 1.5)
     found: dict[str, Any] = {"open": _opened(tour, case, path)}
     tour.run(lambda: False, 1.0)
+    viewer.layers.clear()
+    tour.run(lambda: False, 0.3)
+    found["open again"] = _opened(tour, case, path)
+    tour.run(lambda: False, 1.0)
     beats.forget()
     for name, places in places_of(side).items():
         if name != "pan":
@@ -394,7 +401,8 @@ def summary_of(found: dict[str, Any]) -> dict[str, float]:
     }
     busy = [gap for gap in both["all"] if gap > 1]
     return {
-        "open": found["open"],
+        "first open": found["open"],
+        "open": found["open again"],
         "first, median": float(np.nanmedian([s["first"] for s in stops])),
         "first, worst": float(np.max([s["first"] for s in stops])),
         "sharp, median": float(np.nanmedian([s["sharp"] for s in stops])),
@@ -426,14 +434,17 @@ def in_own_process(case: str, side: int) -> dict[str, float]:
 
 
 def table_of(rows: dict[str, dict[str, float]]) -> str:
-    """Return the report."""
+    """Return the report: ways from left to right, and our time against Dask's."""
     names = list(next(iter(rows.values())))
+    compared = "ours" in rows and "dask" in rows
     head = f"{'ms':18}" + "".join(f"{case:>12}" for case in rows)
-    lines = [
-        f"{name:18}" + "".join(f"{row[name]:12.0f}" for row in rows.values())
-        for name in names
-    ]
-    return "\n".join([head, *lines])
+    lines = [head + "   ours/dask" * compared]
+    for name in names:
+        line = f"{name:18}" + "".join(f"{row[name]:12.0f}" for row in rows.values())
+        if compared and rows["dask"][name]:
+            line += f"{rows['ours'][name] / rows['dask'][name]:12.2f}"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ class SlideLayers:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._refreshers: dict[SlideView, Refresher] = {}
-        self._ahead = slice_ahead(viewer)
+        self._ahead = slice_ahead(viewer, lambda: bool(self._refreshers))
         for layer in viewer.layers:
             self._take(layer)
         viewer.layers.events.inserted.connect(self._inserted)

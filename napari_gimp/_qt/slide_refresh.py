@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, QTimer
@@ -121,13 +122,15 @@ class SliceAhead(QObject):
     ----------
     canvas
         napari's canvas, with `on_draw`, which does all that is due at a draw.
+    wanted
+        Whether there is a slide to be sliced; if not, napari is left alone.
     """
 
     _moved = QtSignal()
 
-    def __init__(self, canvas: Any) -> None:
+    def __init__(self, canvas: Any, wanted: Callable[[], bool]) -> None:
         super().__init__(canvas.native)  # it must not outlive the widget
-        self._canvas = canvas
+        self._canvas, self._wanted = canvas, wanted
         self._due = False
         # queued events come before the redraw that a move asks Qt for, which has a low
         # priority; a redraw for another reason may come first, so that is caught too
@@ -136,7 +139,7 @@ class SliceAhead(QObject):
         canvas._scene_canvas.events.draw.connect(self._slice, position="first")
 
     def _ask(self, event: Any = None) -> None:
-        if not self._due:
+        if not self._due and self._wanted():
             self._due = True
             self._moved.emit()
 
@@ -150,10 +153,18 @@ class SliceAhead(QObject):
             self._due = False
 
 
-def slice_ahead(viewer: Any) -> SliceAhead | None:
-    """Have a viewer slice before it draws; None where there is no canvas to do so."""
+def slice_ahead(viewer: Any, wanted: Callable[[], bool]) -> SliceAhead | None:
+    """Have a viewer slice before it draws; None where there is no canvas to do so.
+
+    Parameters
+    ----------
+    viewer
+        napari's viewer.
+    wanted
+        Whether there is a slide in it.
+    """
     window = getattr(viewer, "window", None)
     qt_viewer = getattr(window, "_qt_viewer", None)  # there is no public way
     canvas = getattr(qt_viewer, "canvas", None)
     known = hasattr(canvas, "on_draw") and hasattr(canvas, "_scene_canvas")
-    return SliceAhead(canvas) if known else None
+    return SliceAhead(canvas, wanted) if known else None

@@ -156,18 +156,24 @@ class SlideView:
     def _painted(self, number: int, channel: int | None, area: Area) -> Pixels:
         out = self._canvas(number, channel, area)
         found, missing, damaged = self._looked_up(number, area)
+        self._ask(number, area, channel or 0, missing)
+        if missing and self.requests.wait(channel or 0):
+            found, missing, damaged = self._looked_up(number, area)
         if missing or damaged:
             self._stand_ins.draw(out, number, area, [*missing, *damaged], channel)
         for place, tile in found:
             paste(out, self._shown(tile, channel), self.tiles.area(place), area)
+        return out
+
+    def _ask(self, number: int, area: Area, eye: int, missing: list[Place]) -> None:
+        soon = self.requests.soon(len(missing))
         self.requests.look(
             (number, area),
-            channel or 0,
+            eye,
             self._from_the_middle(missing, area),
-            first=self._stand_ins.bridge(number, area) if missing else (),
+            first=() if soon else self._stand_ins.bridge(number, area),
             ring=() if missing else self._ring(number, area),
         )
-        return out
 
     def _looked_up(
         self, number: int, area: Area
@@ -235,14 +241,16 @@ class SlideView:
         try:
             tile = self.tiles.decoded(place)
         except SlideError as error:
-            if not self.tiles.closed:
-                self._fail(error)
-            return self.requests.lost(place)
+            first = not self.tiles.closed and self._fail(error)
+            return self.requests.lost(place) or first
         if place[0] == self.base.number:
             self.base.take(place, tile)
         return self.requests.arrived(place)
 
-    def _fail(self, error: SlideError) -> None:
-        if self.error is None:
+    def _fail(self, error: SlideError) -> bool:
+        """Keep why the file cannot be read; return whether it is the first time."""
+        first = self.error is None
+        if first:
             _log.warning("%s", error)
         self.error = error
+        return first

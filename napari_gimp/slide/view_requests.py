@@ -3,7 +3,8 @@
 A field of view is a generation of requests in the decode pool: a new field drops what
 the one before it still lacked. A refresh slices, uploads and draws the whole field, so
 it is asked for only when tiles of the field came: when the last of them is there, and
-before that no oftener than a refresh takes.
+before that no oftener than a refresh takes. And where the tiles are likely to come
+sooner than a refresh would take, the picture waits for them and needs no second one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ MOST_PLACES = 800
 """Tiles of one field that are asked for at a time; the pool's stack holds 1024."""
 RETRY_S = 3.0
 """A tile that could not be read is asked for again after this time."""
+LEAST_PATIENCE_S, MOST_PATIENCE_S = 0.01, 0.03
+"""Bounds of the time a picture waits for tiles; a main thread may lose 50 ms."""
+USUAL_TILE_S = 0.0003
+"""Time between two tiles of a field before any was measured: a file on a fast disk."""
 
 
 class Requests:
@@ -38,13 +43,17 @@ class Requests:
 
     def __init__(self, owner: Hashable, work: Callable[[Place], None]) -> None:
         self._owner, self._work = owner, work
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._field: tuple[int, Area] | None = None
         self._generation = 0
         self._waiting: dict[int, set[Place]] = {}
         self._lost: dict[Place, float] = {}
+        self._asked: dict[int, tuple[float, int]] = {}
+        self._watched: set[int] = set()
+        self._tile_s = USUAL_TILE_S
         self._since = 0.0
         self._interval = SHORTEST_S
+        self._patience = LEAST_PATIENCE_S
         self._closed = False
 
     def look(
@@ -78,6 +87,7 @@ class Requests:
             self._since = time.monotonic()
             wanted = [place for place in missing if self._may_ask(place)][:MOST_PLACES]
             self._waiting[eye] = {*wanted, *first}
+            self._asked[eye] = self._since, len(self._waiting[eye])
             if field != self._field and (wanted or ring):
                 self._field = field
                 self._generation += bool(wanted)
@@ -86,6 +96,24 @@ class Requests:
             decode_pool().request(
                 self._owner, generation, [*first, *wanted], self._work, idle=ring
             )
+
+    def soon(self, count: int) -> bool:
+        """Whether so many tiles are likely to come sooner than a refresh takes."""
+        return count * self._tile_s <= self._patience
+
+    def wait(self, eye: int) -> bool:
+        """Wait for what was asked for, if it is likely to come soon.
+
+        Returns whether it was worth it: something may have come.
+        """
+        with self._lock:
+            waiting = self._waiting.get(eye)
+            if not waiting or not self.soon(len(waiting)):
+                return False
+            self._watched.add(eye)
+            self._lock.wait_for(lambda: not self._waiting[eye], self._patience)
+            self._watched.discard(eye)
+            return True
 
     def arrived(self, place: Place) -> bool:
         """Take note of a tile; return whether it is time to look again."""
@@ -102,6 +130,7 @@ class Requests:
     def took(self, seconds: float) -> None:
         """Learn how long the last refresh kept the viewer busy."""
         self._interval = min(max(SHORTEST_S, REST * seconds), LONGEST_S)
+        self._patience = min(max(LEAST_PATIENCE_S, seconds), MOST_PATIENCE_S)
 
     def close(self) -> None:
         """Take all requests back, and make no more."""
@@ -114,12 +143,22 @@ class Requests:
         return when is None or time.monotonic() - when > RETRY_S
 
     def _is_time(self, place: Place) -> bool:
-        waiting = [eye for eye in self._waiting.values() if place in eye]
-        for eye in waiting:
-            eye.discard(place)
+        eyes = [eye for eye, waiting in self._waiting.items() if place in waiting]
+        for eye in eyes:
+            self._waiting[eye].discard(place)
+            if not self._waiting[eye]:
+                self._complete(eye)
+        unwatched = [eye for eye in eyes if eye not in self._watched]
         now = time.monotonic()
-        due = not all(waiting) or now - self._since >= self._interval
-        if not waiting or not due:
+        complete = any(not self._waiting[eye] for eye in unwatched)
+        if not unwatched or not (complete or now - self._since >= self._interval):
             return False
         self._since = now
         return True
+
+    def _complete(self, eye: int) -> None:
+        """Learn from a complete field how fast tiles come; wake who waits for it."""
+        start, count = self._asked[eye]
+        each = (time.monotonic() - start) / count
+        self._tile_s += (each - self._tile_s) / 3
+        self._lock.notify_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -121,6 +122,7 @@ def test_a_bridge_of_coarser_tiles_comes_before_a_far_field(pool, source):
     view = SlideView(fine)
     assert view.base.complete.wait(WAIT_S)
     fine.forget()
+    view.requests._tile_s = 1.0
     view.levels[0][0:1024, 0:1024]
     settle(pool, view)
     assert fine.decoded[0][0] > 0
@@ -139,6 +141,34 @@ def test_prefetched_tiles_ask_for_no_refresh(pool, seen, source):
     settle(pool, seen)
     assert len(places_at(source, 0)) == 25
     assert not told
+
+
+def test_tiles_that_come_soon_are_waited_for_and_need_no_refresh(pool, seen, source):
+    seen.requests._patience, seen.requests._tile_s = WAIT_S, 0.0
+    told = []
+    seen.updated.connect(lambda: told.append(1))
+    shown = seen.levels[0][FIELD]
+    settle(pool, seen)
+    np.testing.assert_array_equal(shown, source.arrays[0][FIELD])
+    assert not told
+
+
+def test_tiles_that_come_late_are_not_waited_for(pool, seen, source):
+    seen.requests._patience, seen.requests._tile_s = WAIT_S, WAIT_S
+    source.gate.clear()
+    start = time.monotonic()
+    shown = seen.levels[0][FIELD]
+    assert time.monotonic() - start < WAIT_S / 2
+    assert shown.shape == (256, 256, 3)
+    source.gate.set()
+    until(seen, lambda: np.array_equal(seen.levels[0][FIELD], source.arrays[0][FIELD]))
+
+
+def test_the_view_learns_how_fast_tiles_come(pool, seen):
+    seen.requests._tile_s = WAIT_S
+    seen.levels[0][FIELD]
+    settle(pool, seen)
+    assert seen.requests._tile_s < WAIT_S * 0.7
 
 
 def test_a_slide_that_vanishes_is_told_once_and_not_asked_again_at_once(
