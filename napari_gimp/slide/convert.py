@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from napari_gimp.slide.tile_codec import TileCodec, tile_codec
 Progress = Callable[[int, int], None]
 AHEAD = 4
 """Tiles in work for each thread: enough to keep it busy, few in memory."""
+CLASSIC_BYTES = 2**32 - 2**25
+"""What the offsets of a classic TIFF reach, less some room for tags."""
 
 
 def convert(
@@ -136,10 +138,10 @@ class _Spool:
 
     def read(self, level: int) -> Iterator[bytes]:
         """Yield the tiles of a level, plane by plane."""
-        for plane in range(len(self._places)):
-            for offset, count in self._places.get((level, plane), ()):
+        for plane in takewhile(lambda n: (level, n) in self._places, count()):
+            for offset, size in self._places[level, plane]:
                 self._file.seek(offset)
-                yield self._file.read(count)
+                yield self._file.read(size)
 
 
 class _Level:
@@ -262,8 +264,9 @@ def _write(
     """Put the encoded levels into a TIFF, the smaller ones as sub-images."""
     import tifffile
 
-    limit = 2**32 - 2**25  # what offsets of 32 bits reach, less the tags
-    with tifffile.TiffWriter(path, bigtiff=spool.size > limit, ome=True) as tiff:
+    with tifffile.TiffWriter(
+        path, bigtiff=spool.size > CLASSIC_BYTES, ome=True
+    ) as tiff:
         for number, level in enumerate(levels):
             tiff.write(
                 spool.read(number),

@@ -160,6 +160,25 @@ def test_a_slide_is_never_written_over_itself(path):
     assert path.read_bytes() == before
 
 
+def test_what_is_too_large_for_a_classic_tiff_becomes_a_big_one(path, monkeypatch):
+    monkeypatch.setattr(convert_module, "CLASSIC_BYTES", 1000)
+    out = converted(path, compression="deflate", tile=64)
+    with tifffile.TiffFile(out) as tiff:
+        assert tiff.is_bigtiff
+    with open_slide(out) as slide:
+        np.testing.assert_array_equal(whole(slide, 0), picture(301, 427))
+        assert len(slide.levels) == 4
+
+
+def test_tifffile_reads_the_levels_as_one_image(path):
+    with tifffile.TiffFile(converted(path, compression="deflate", tile=64)) as tiff:
+        assert not tiff.is_bigtiff
+        (series,) = tiff.series
+        assert series.axes == "YXS"
+        assert [level.shape[0] for level in series.levels] == [301, 151, 76, 38]
+        np.testing.assert_array_equal(series.asarray(), picture(301, 427))
+
+
 def test_progress_tells_tiles_done_and_in_all(path):
     told = []
     converted(path, tile=128, progress=lambda *counts: told.append(counts))
