@@ -180,6 +180,7 @@ def _slide(result: Result) -> dict[str, Any]:
         "mpp": list(result.mpp),
         "mpp_origin": result.mpp_origin,
         "mpp_verified": result.mpp_verified,
+        "reader": result.reader,
         "icc": result.icc,
         "damaged_tiles": result.damaged_tiles,
     }

@@ -250,6 +250,7 @@ def _slide_rows(result: Result) -> list[tuple[str, str]]:
             f"{wide:,} × {high:,} px, {wide * mx / 1e3:.1f} × {high * my / 1e3:.1f} mm",
         ),
         ("Resolution", f"{sides} µm/px ({result.mpp_origin}; {checked})"),
+        ("Read by", result.reader or "not recorded"),
         ("Colour profile", ICC[result.icc]),
         ("Damaged tiles", f"{result.damaged_tiles:,}"),
         ("Patches", f"{len(result.patches):,} of {result.patches.patch_um:g} µm"),
@@ -300,6 +301,8 @@ def _words(key: str) -> str:
 
 def _value(value: object) -> str:
     """Return a card's value for a person; (estimate, low, high) as an interval."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, (list, tuple)) and len(value) == 3:

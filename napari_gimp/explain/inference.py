@@ -329,6 +329,7 @@ class _Analysis:
             versions=versions(),
             icc=_icc(self.source),
             damaged_tiles=len(self.source.damage),
+            reader=self.source.reader,
         )
 
 

@@ -260,6 +260,8 @@ class Result:
         The slide's colour profile, and whether pixels were converted from it to sRGB.
     damaged_tiles
         Tiles that could not be decoded and counted as empty glass.
+    reader
+        The library that read the slide.
     """
 
     slide: Path
@@ -287,6 +289,7 @@ class Result:
     versions: Mapping[str, str]
     icc: IccUse = "none"
     damaged_tiles: int = 0
+    reader: str = ""
 
     @property
     def class_name(self) -> str:

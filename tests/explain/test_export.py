@@ -55,6 +55,17 @@ def test_the_numbers_are_those_of_the_result(written: Path, result: Result) -> N
     assert said["warnings"] == list(result.warnings)
 
 
+def test_how_the_slide_was_read_is_recorded(written: Path) -> None:
+    said = json.loads((written / "result.json").read_text())["slide"]
+
+    assert (said["reader"], said["icc"], said["damaged_tiles"]) == (
+        "tifffile",
+        "none",
+        0,
+    )
+    assert (said["mpp"], said["mpp_verified"]) == (pytest.approx([0.8, 0.8]), True)
+
+
 def test_the_patch_table_gives_every_patch_with_its_place(
     written: Path, result: Result
 ) -> None:

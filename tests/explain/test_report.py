@@ -14,7 +14,7 @@ from napari_gimp import plots, report
 from napari_gimp.errors import ResultError
 from napari_gimp.explain.maps import KINDS
 from napari_gimp.explain.models import resolve_model
-from napari_gimp.explain.result import Result
+from napari_gimp.explain.result import IccUse, Result
 
 
 class Page(HTMLParser):
@@ -121,6 +121,25 @@ def test_an_answer_that_the_genes_turned_is_pointed_out(quick: Result) -> None:
     text = Page(report.render(turned)).text
 
     assert "The slide alone gives another class: benign." in text
+
+
+@pytest.mark.parametrize(
+    ("icc", "text"),
+    [
+        ("none", "none in the file"),
+        ("embedded, not applied", "not applied: colours as scanned"),
+        ("applied", "colours converted to sRGB"),
+    ],
+)
+def test_what_became_of_colours_and_tiles_is_told(
+    quick: Result, icc: IccUse, text: str
+) -> None:
+    seen = replace(quick, icc=icc, damaged_tiles=1234, reader="openslide")
+
+    rows = dict(report._slide_rows(seen))
+
+    assert text in rows["Colour profile"]
+    assert (rows["Damaged tiles"], rows["Read by"]) == ("1,234", "openslide")
 
 
 def test_names_from_outside_cannot_become_markup(quick: Result) -> None:
