@@ -103,14 +103,15 @@ def level_array(group: Any, path: str) -> Any:
     """
     import zarr
 
+    name = Path(str(group.store)).name
     try:
         array = group[path]
     except Exception as error:  # each kind of damage raises another
         raise SlideError(
-            f"{group.store_path} has no readable level {path!r} ({error}): it is "
+            f"{name} has no readable level {path!r} ({error}): it is "
             "incomplete, or compressed in a way zarr does not know; copy it again from "
             "its source or write it anew."
         ) from error
     if not isinstance(array, zarr.Array):
-        raise SlideError(f"Level {path!r} of {group.store_path} is no zarr array.")
+        raise SlideError(f"{name} has a group, not an array, as level {path!r}.")
     return array

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.fingerprint import fingerprint
@@ -102,10 +101,13 @@ def _chunks(array: Any, most: int) -> Iterator[str]:
     """Yield the keys of chunk files (or shards) spread over a level."""
     sides = array.shards or array.chunks
     grid = [-(-a // b) for a, b in zip(array.shape, sides, strict=True)]
-    count = int(np.prod(grid, dtype=np.int64))
-    for number in np.unique(np.linspace(0, count - 1, most).astype(np.int64)):
-        place = np.unravel_index(number, grid)
-        yield array.metadata.encode_chunk_key(tuple(int(i) for i in place))
+    last = math.prod(grid) - 1
+    for number in sorted({last * i // (most - 1) for i in range(most)}):
+        place: list[int] = []
+        for side in reversed(grid):
+            number, here = divmod(number, side)
+            place.insert(0, here)
+        yield array.metadata.encode_chunk_key(tuple(place))
 
 
 def _parts(path: Path, most: int) -> bytes:
