@@ -105,7 +105,7 @@ def level_array(group: Any, path: str) -> Any:
 
     name = Path(str(group.store)).name
     try:
-        array = group[path]
+        array = _with_all_codecs(group, path)
     except Exception as error:  # each kind of damage raises another
         raise SlideError(
             f"{name} has no readable level {path!r} ({error}): it is "
@@ -115,3 +115,14 @@ def level_array(group: Any, path: str) -> Any:
     if not isinstance(array, zarr.Array):
         raise SlideError(f"{name} has a group, not an array, as level {path!r}.")
     return array
+
+
+def _with_all_codecs(group: Any, path: str) -> Any:
+    """Return a member; where zarr lacks its codec, ask imagecodecs for its own."""
+    from imagecodecs.numcodecs import register_codecs
+
+    try:
+        return group[path]
+    except ValueError:  # also of numcodecs: UnknownCodecError
+        register_codecs(verbose=False)
+        return group[path]

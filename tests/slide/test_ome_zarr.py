@@ -251,6 +251,30 @@ def test_shards_are_read_by_their_inner_chunks(tmp_path, levels):
     np.testing.assert_array_equal(whole(path), levels[0])
 
 
+def test_codecs_of_images_are_known(tmp_path, levels):
+    """JPEG 2000 and others, which imagecodecs has and zarr alone has not."""
+    import numcodecs
+    from imagecodecs.numcodecs import Jpeg2k, register_codecs
+
+    register_codecs(verbose=False)
+    path = write_ome_zarr(
+        tmp_path / "a.zarr", levels, version="0.4", compressors=Jpeg2k(reversible=True)
+    )
+    del numcodecs.registry.codec_registry["imagecodecs_jpeg2k"]
+    np.testing.assert_array_equal(whole(path), levels[0])
+    with OmeZarrSource(path) as slide:
+        assert slide.properties["compression"] == "imagecodecs_jpeg2k"
+
+
+def test_a_codec_nobody_knows_is_named(tmp_path, levels):
+    path = write_ome_zarr(tmp_path / "a.zarr", levels, version="0.4")
+    stored = json.loads((path / "0" / ".zarray").read_text())
+    stored["compressor"] = {"id": "squeeze"}
+    (path / "0" / ".zarray").write_text(json.dumps(stored))
+    with pytest.raises(SlideError, match="squeeze"):
+        OmeZarrSource(path)
+
+
 @pytest.mark.parametrize(
     ("chunk", "tile"),
     [
