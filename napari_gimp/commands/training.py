@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_gimp.commands.options import add_command
-from napari_gimp.commands.progress import Bar
+from napari_gimp.commands.progress import Bar, silence_damage_log
 
 if TYPE_CHECKING:
     from napari_gimp.training.events import Event
@@ -57,6 +57,7 @@ def train_(arguments: argparse.Namespace) -> None:
     from napari_gimp.training.loop import train
     from napari_gimp.training.run import RunConfig
 
+    silence_damage_log()
     run = RunConfig.read(arguments.run)
     with Bar("features") as bar:
         print(train(run, resume=arguments.resume, watch=partial(_show_event, bar)))

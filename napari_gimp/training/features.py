@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -18,6 +19,8 @@ from napari_gimp.training.cohort import Patient
 if TYPE_CHECKING:
     from napari_gimp.patches.encoders import Encoder
     from napari_gimp.patches.store import FeatureStore
+
+_log = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 32  # what the pixel decoder draws
 
@@ -106,6 +109,8 @@ def _extract(
             patches = lay_patches(find_tissue(source), patch_um=encoder.patch_um)
             features = extract_all(source, patches, encoder, store=store, device=device)
             fingerprint = source.fingerprint.removesuffix(SRGB_END)
+            if source.damage:
+                _log.warning("%s", source.damage.report)
     except GimpError as error:
         raise CohortError(
             f"The slide of patient {patient.patient} cannot be used: {error} "

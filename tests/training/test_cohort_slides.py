@@ -19,6 +19,7 @@ from napari_gimp.training.features import (
     extract_cohort,
     read_thumbnails,
 )
+from tiff_files import spoil
 
 PER_CM: dict[str, Any] = {
     "resolution": (20000, 20000),
@@ -118,3 +119,24 @@ def test_a_grey_slide_is_refused_with_what_it_is(
 
     with pytest.raises(CohortError, match=r"patient P8 .*1 grey channel of uint8"):
         extracted(patient, encoder, store, srgb=False)
+
+
+def test_damaged_tiles_of_a_slide_are_counted_in_one_line(
+    patient: Patient,
+    encoder: Encoder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pixels = tifffile.imread(patient.slide)
+    tifffile.imwrite(
+        patient.slide, pixels, photometric="rgb", tile=(256, 256), **PER_CM,
+        compression="deflate",
+    )  # fmt: skip
+    spoil(patient.slide, page=0, tile=4)
+    spoil(patient.slide, page=0, tile=5)
+
+    extracted(patient, encoder, FeatureStore(tmp_path / "features"), srgb=False)
+
+    told = [r.getMessage() for r in caplog.records if r.name.endswith("features")]
+    assert len(told) == 1
+    assert told[0].startswith("slide.tif: 2 tiles could not be decoded")
