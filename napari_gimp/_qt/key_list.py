@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
 PADDING_PX = 22
-GROUP_PX = 30
+GROUP_PX = 34
 """Height of a heading's row, px: more room above it than below."""
 WHERE = "To change them: File > Preferences > Shortcuts"
 
@@ -32,14 +32,13 @@ class KeyList(QFrame):
     def __init__(self, window: QWidget) -> None:
         super().__init__(window, Qt.WindowType.Popup)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.setFrameShape(QFrame.Shape.Box)
+        self.setStyleSheet("KeyList { border: 1px solid #8c8c8c; }")
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(PADDING_PX, PADDING_PX, PADDING_PX, PADDING_PX)
         self._grid.setHorizontalSpacing(PADDING_PX)
         self._grid.setVerticalSpacing(6)
         for group, rows in groupby(listed_keys(), key=lambda row: row[0]):
-            self._grid.setRowMinimumHeight(self._grid.rowCount(), GROUP_PX)
-            self._add(heading(group))
+            self._add(heading(group), height=GROUP_PX)
             for _, keys, what in rows:
                 self._add(_key_cap(keys), QLabel(what))
         self._add(_faint(WHERE))
@@ -57,9 +56,10 @@ class KeyList(QFrame):
             event.accept()
         self.close()
 
-    def _add(self, *labels: QLabel) -> None:
-        """Add a row; a single label takes the whole of it."""
+    def _add(self, *labels: QLabel, height: int = 0) -> None:
+        """Add a row of at least a height, px; a single label takes the whole of it."""
         row = self._grid.rowCount()
+        self._grid.setRowMinimumHeight(row, height)
         if len(labels) == 1:
             bottom = Qt.AlignmentFlag.AlignBottom
             self._grid.addWidget(labels[0], row, 0, 1, 2, bottom)

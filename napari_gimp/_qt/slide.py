@@ -19,7 +19,8 @@ from napari_gimp._qt.slide_trouble import trouble_of
 from napari_gimp.jobs import Job
 from napari_gimp.slide.describe import describe
 
-FACTS_GAP_PX = 8
+TEXT_PX = 5
+"""napari insets the text of its labels by this."""
 EMPTY = "Open a slide, or drop its file or folder on the canvas."
 
 
@@ -54,7 +55,7 @@ class SlideDock(Dock):
         buttons = row(self.open, self.open_folder)
         self.add(buttons, self.notice, self.trouble, self.question)
         self.facts = Form()
-        self.facts.setVerticalSpacing(FACTS_GAP_PX)
+        self.facts.setContentsMargins(TEXT_PX, 0, 0, 0)
         self.column.addLayout(self.facts)
         self.colours = ColourSwitch(self._scene, self)
         self.saving, self.label = Saving(self), LabelButton(self, self.notice)
