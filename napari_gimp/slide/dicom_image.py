@@ -307,6 +307,6 @@ def _native_decoder(reader: Any, image: Any, tile: tuple[int, int]) -> Decoder:
 
     def decode_native(stored: bytes) -> Pixels:
         flat = np.frombuffer(stored, dtype)
-        return flat.reshape(*tile, samples).astype(image.dtype)
+        return flat.reshape(*tile, samples).astype(image.dtype, copy=False)
 
     return decode_native

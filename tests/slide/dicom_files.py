@@ -258,7 +258,7 @@ def _frame_group(how: Instance, row: int, col: int) -> Dataset:
     place.ColumnPositionInTotalImagePixelMatrix = col * how.tile[1] + 1
     place.YOffsetInSlideCoordinateSystem = how.origin_mm[0]
     place.XOffsetInSlideCoordinateSystem = how.origin_mm[1]
-    place.ZOffsetInSlideCoordinateSystem = how.z_um / 1000
+    place.ZOffsetInSlideCoordinateSystem = how.z_um
     optics = Dataset()
     optics.OpticalPathIdentifier = how.paths[0]
     group = Dataset()

@@ -135,6 +135,26 @@ def test_frames_that_were_left_out_are_white(tmp_path, levels):
         assert len(slide.damage) == 0
 
 
+def test_frames_left_out_of_one_channel_are_black(tmp_path, grey):
+    for number, missing in enumerate((frozenset({(1, 0)}), frozenset())):
+        how = replace(fluorescence(number), missing=missing)
+        write_instance(tmp_path / f"{number}.dcm", grey, how)
+    wanted = np.stack([grey, grey], axis=2)
+    wanted[128:256, :128, 0] = 0
+    np.testing.assert_array_equal(whole(tmp_path), wanted)
+
+
+@pytest.mark.parametrize("missing", [None, frozenset({(0, 0)})])
+def test_focal_planes_of_several_files_may_be_sparse(tmp_path, levels, missing):
+    for number in range(3):
+        how = Instance(z_um=2.0 * number, missing=missing)
+        write_instance(tmp_path / f"{number}.dcm", levels[0] // (number + 1), how)
+    wanted = levels[0] // 2
+    if missing:
+        wanted[:128, :128] = 255
+    np.testing.assert_array_equal(whole(tmp_path), wanted)
+
+
 def test_a_concatenation_is_one_level(tmp_path, levels):
     how = Instance(syntax="jpeg2000")
     folder = write_concatenation(tmp_path / "slide", levels[0], 3, how)
