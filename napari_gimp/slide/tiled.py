@@ -115,11 +115,8 @@ class TiledSource(ABC):
         self._check_open()
         place = level, row, col
         decode = partial(self._decoded, *place)
-        tile = self._mended(
-            place, partial(tile_cache().fetch, self._key(*place), decode)
-        )
-        tile.flags.writeable = False
-        return tile
+        fetch = partial(tile_cache().fetch, self._key(*place), decode)
+        return self._mended(place, fetch)
 
     def use_srgb(self) -> None:
         """Convert pixels from the file's colour profile to sRGB from now on.
@@ -150,7 +147,13 @@ class TiledSource(ABC):
                 return decode()
             except TileError as error:
                 self.damage.note(place, str(error))
-        return np.full(self._tile_shape(*place), self.fill, self.dtype)
+        return self._filled(*place)
+
+    def _filled(self, level: int, row: int, col: int) -> Pixels:
+        """Return what a damaged tile reads as, read-only."""
+        tile = np.full(self._tile_shape(level, row, col), self.fill, self.dtype)
+        tile.flags.writeable = False
+        return tile
 
     def _decoded(self, level: int, row: int, col: int) -> Pixels:
         """Return a tile as decoded and converted; TileError where it is damaged."""
@@ -213,7 +216,7 @@ class TiledSource(ABC):
         """Return a tile if it is in the cache or damaged; never decodes."""
         kept = tile_cache().peek(self._key(level, row, col))
         if kept is None and (level, row, col) in self.damage:
-            return self.tile(level, row, col)
+            return self._filled(level, row, col)
         return kept
 
     def read_region(
@@ -259,7 +262,8 @@ class TiledSource(ABC):
             tile_cache().drop(self._token)
 
     def __reduce__(self) -> tuple[Callable[..., TiledSource], tuple[object, ...]]:
-        return _reopened, (type(self), self.path, self.resolution, self.srgb)
+        path = self.path.absolute()
+        return _reopened, (type(self), path, self.resolution, self.srgb)
 
     def __enter__(self) -> Self:
         return self

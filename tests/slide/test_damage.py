@@ -144,6 +144,8 @@ def test_a_damaged_tile_counts_as_decoded(source):
     tile = source.cached_tile(0, 1, 1)
     assert (tile == 255).all()
     assert not tile.flags.writeable
+    source.close()
+    assert (source.cached_tile(0, 1, 1) == 255).all()
 
 
 def test_a_damaged_tile_at_the_corner_has_the_size_that_is_left(source):
