@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 GAP_PX = 10
 """Distance from the canvas' edge, px: napari's own for its scale bar."""
+SCALE_BAR_PX = (60, 180)
+"""Height and width at the lower right that napari's scale bar may take, px."""
 CHOICES_FILE = "viewer.json"
 CHOICE = "overview"
 PICTURE_THREAD = "gimp-read-overview"
@@ -171,9 +173,11 @@ class Navigation:
 
     def _put(self) -> None:
         """Lay the overview at the upper left, the magnification at the lower left."""
+        height, width = self._viewer.canvas.size
+        narrow = self.badge.width() + SCALE_BAR_PX[1] > width
         self.overview.move(GAP_PX, GAP_PX)
-        bottom = self._viewer.canvas.size[0] - GAP_PX
-        self.badge.move(GAP_PX, bottom - self.badge.height())
+        lift = SCALE_BAR_PX[0] if narrow else GAP_PX
+        self.badge.move(GAP_PX, height - lift - self.badge.height())
 
     def _draw(self) -> None:
         """Have the picture made in the background; the newest order wins."""

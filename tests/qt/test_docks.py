@@ -17,7 +17,7 @@ from napari_gimp._qt.results import ResultsDock
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide import SlideDock
 from napari_gimp.errors import PatchError
-from napari_gimp.explain.inference import Event, Progress
+from napari_gimp.explain.inference import Event, Progress, Warned
 from napari_gimp.explain.result import Result
 from napari_gimp.reader import read_slides
 
@@ -168,6 +168,17 @@ def test_progress_is_shown_with_stage_and_count(viewer: Any, analyse: Any) -> No
     assert analyse.cancel.isEnabled()
     go_on.set()
     assert job.wait(30)
+
+
+def test_a_doubt_that_is_known_early_is_told_in_the_dock(
+    viewer: Any, analyse: Any, deliver: Deliver
+) -> None:
+    analyse._analyse = lambda request: iter([Warned("This looks like IHC.")])
+    analyse.run.click()
+    deliver(analyse.session.job)
+
+    assert analyse.notice.text() == "This looks like IHC."
+    assert analyse.notice.property("tone") == "warning"
 
 
 def test_cancel_ends_the_job_and_frees_the_run_button(

@@ -11,7 +11,7 @@ import pytest
 from psygnal import emit_queued
 from qtpy.QtCore import QPoint, Qt
 
-from napari_gimp._qt.navigation import CHOICE, CHOICES_FILE
+from napari_gimp._qt.navigation import CHOICE, CHOICES_FILE, SCALE_BAR_PX
 from napari_gimp._qt.overview import (
     FRAME_PX,
     LONGEST_PX,
@@ -243,6 +243,37 @@ def test_after_the_viewer_closed_nothing_ticks_and_nothing_breaks(
     scene.session.slide = None
     viewer.scene.camera.zoom = 3.0
     viewer.close()
+
+
+def test_closing_the_viewer_ends_timer_and_picture(
+    make_napari_viewer: Any, make_slide: Make, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    navigation = scene_of(viewer).navigation
+    show_slide(viewer, make_slide())
+    navigation.magnify(20)
+    ticks = navigation._timer
+    gone: list[bool] = []
+    ticks.destroyed.connect(lambda: gone.append(True))
+
+    viewer.close()
+
+    qtbot.waitUntil(lambda: bool(gone), timeout=5_000)
+    assert navigation.drawing.wait(30)
+    assert navigation.place is None
+
+
+@pytest.mark.parametrize("width", [300, 900])
+def test_the_magnification_never_lies_on_the_scale_bar(viewer: Any, width: int) -> None:
+    navigation = scene_of(viewer).navigation
+    navigation.magnify(123)  # "digital zoom" makes it long
+    viewer.canvas.size = (600, width)
+
+    badge = navigation.badge.geometry()
+    beside = badge.right() < width - SCALE_BAR_PX[1]
+    above = badge.bottom() < 600 - SCALE_BAR_PX[0]
+    assert beside or above
+    assert badge.top() > navigation.overview.geometry().bottom()
 
 
 @pytest.mark.parametrize("shape", [(1000, 1000), (500, 90_000), (80_000, 400)])
