@@ -24,7 +24,7 @@ from napari_gimp.slide.tiles import TileCache
 TILE = 512
 MAX_BAND_BYTES = 1_200_000_000
 """Of decoded pixels that must be in memory at once: 400 million of RGB."""
-KEPT_BYTES = 1 << 29
+KEPT_BYTES = 1 << 28
 """Of bands kept for the tiles beside; a single band is always kept."""
 DECODED_AT_ONCE = 1 << 26
 """Bytes of a band up to which one is decoded at opening, to know that it can be."""
