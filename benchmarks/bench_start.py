@@ -16,51 +16,49 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-TIMED = """
-import time
-{before}
+MARK = "print(time.perf_counter() - start)"
+DROP = """
+from napari.components import ViewerModel
+ViewerModel()
 start = time.perf_counter()
-{code}
-print(time.perf_counter() - start)
-"""
-NAPARI = "from napari.components import ViewerModel; ViewerModel()"
-ASK_READER = """
 from napari_gimp.reader import get_reader
 layers = get_reader(PATH)(PATH)
-"""
-FIRST_PIXELS = """
+MARK
 import numpy
 numpy.asarray(layers[0][0][-1])
+MARK
+"""
+IMPORT = """
+start = time.perf_counter()
+import NAME
+MARK
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is timed, the limit in s, and the code before and inside the clock."""
+    """What a process is timed for: what it has by each mark, and within what, s."""
 
-    name: str
-    limit_s: float
     code: str
-    before: str = ""
+    marks: tuple[tuple[str, float], ...]
 
 
 def cases(path: Path) -> list[Case]:
-    """Return what a process of its own is timed for."""
-    dropped = ASK_READER.replace("PATH", repr(str(path)))
-    return [
-        Case("import napari_gimp.reader", 0.2, "import napari_gimp.reader"),
-        Case("import napari_gimp.cli", 0.2, "import napari_gimp.cli"),
-        Case("reader to layers", 1.0, dropped, NAPARI),
-        Case("reader to first pixels", 1.0, dropped + FIRST_PIXELS, NAPARI),
+    """Return what processes are timed for."""
+    imports = [
+        Case(IMPORT.replace("NAME", name), ((f"import {name}", 0.2),))
+        for name in ("napari_gimp.reader", "napari_gimp.cli")
     ]
+    marks = (("dropped slide: layers", 1.0), ("dropped slide: first pixels", 1.0))
+    return [*imports, Case(DROP.replace("PATH", repr(str(path))), marks)]
 
 
-def seconds_inside(case: Case) -> float:
-    """Return what a fresh process measures for a case, s."""
-    code = TIMED.format(before=case.before, code=case.code)
+def seconds_inside(case: Case) -> list[float]:
+    """Return what a fresh process measures at each mark, s."""
+    code = "import time\n" + case.code.replace("MARK", MARK)
     command = [sys.executable, "-W", "ignore", "-c", code]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(told.stdout.split()[-1])
+    return [float(line) for line in told.stdout.split()]
 
 
 def seconds_of(command: list[str]) -> float:
@@ -83,15 +81,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=40_000, help="of the slide, px")
     parser.add_argument("--slide", type=Path, help="another slide instead")
-    parser.add_argument("--rounds", type=int, default=5, help="fresh processes each")
+    parser.add_argument("--rounds", type=int, default=7, help="fresh processes each")
     args = parser.parse_args()
     path = args.slide or made(args.side)
-    print(f"\n### Start: {path.name}, fresh processes, best of {args.rounds}\n")
+    print(f"\n### Start: {path.name}, {args.rounds} fresh processes each\n")
     print("| what | best, ms | median, ms | limit, ms | best against it |")
     print("|---|---|---|---|---|")
     for case in cases(path):
-        times = [seconds_inside(case) for _ in range(args.rounds)]
-        print(row(case.name, times, case.limit_s))
+        rounds = [seconds_inside(case) for _ in range(args.rounds)]
+        for (name, limit_s), times in zip(
+            case.marks, zip(*rounds, strict=True), strict=True
+        ):
+            print(row(name, list(times), limit_s))
     # an empty interpreter tells how much of it is ours
     for name, words in {
         "napari-gimp --help, whole process": ["-m", "napari_gimp.cli", "--help"],
