@@ -27,6 +27,9 @@ from napari_gimp.slide.view_requests import Requests
 from napari_gimp.slide.view_stand_ins import StandIns
 from napari_gimp.slide.view_tiles import Area, Place, ViewTiles, paste
 
+GREY = 150
+"""Lines over damaged tiles of a colour picture; in channels a third of the contrast."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +56,7 @@ class SlideView:
         self.requests = Requests(self.tiles.token, self._work)
         self._stand_ins = StandIns(self.tiles, self.base)
         self._hatch = Hatch(source, self.plan)
+        self._inks: dict[int, float] = {}
         self._base_owner = (*self.tiles.token, "coarsest")
         base = list(self.tiles.under(self.base.number))
         decode_pool().request(self._base_owner, 0, base, self._work)
@@ -221,20 +225,35 @@ class SlideView:
         return self._from_the_middle(lacking, area)
 
     def _ink(self, channel: int | None) -> float:
+        """Return the value of the lines over damaged tiles."""
         if channel is None:
-            return 150
-        low, high = self.channel_look(channel).contrast
-        ink = low + (high - low) / 3
-        return ink if self.source.dtype.kind == "f" else round(ink)
+            return GREY
+        if channel not in self._inks:
+            low, high = self.channel_look(channel).contrast
+            ink = low + (high - low) / 3
+            self._inks[channel] = ink if self.source.dtype.kind == "f" else round(ink)
+        return self._inks[channel]
 
     def _work(self, place: Place) -> None:
         """Decode a tile on a thread of the pool."""
         if self.tiles.closed:
             return
         due = self._arrived(place)
-        ready = place[0] == self.base.number and self.base.done(place)
+        ready = place[0] == self.base.number and self.base.is_last(place)
+        if ready:
+            self._finish_base()
         if (due or ready) and not self.tiles.closed:
             self.updated.emit()
+
+    def _finish_base(self) -> None:
+        """Hatch the coarsest level for good: napari slices its copy without us."""
+        if len(self.source.damage):
+            channels = [None] if self.source.rgb else range(self.source.channels)
+            whole = Area(0, 0, *self.plan[-1].shape)
+            for channel in channels:
+                shown, ink = self.base.shown(channel), self._ink(channel)
+                self._hatch.draw(shown, self.base.number, whole, ink)
+        self.base.complete.set()
 
     def _arrived(self, place: Place) -> bool:
         """Decode a tile; return whether it is time to slice again."""

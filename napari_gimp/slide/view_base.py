@@ -34,6 +34,7 @@ class ViewBase:
         self.picture = shown_colour(self.pixels) if tiles.source.rgb else self.pixels
         self.left = set(tiles.under(number))
         self.complete = threading.Event()
+        self._lock = threading.Lock()
 
     def take(self, place: Place, tile: Pixels) -> None:
         """Write a tile (h, w, C) where it belongs."""
@@ -43,13 +44,12 @@ class ViewBase:
         if self.picture is not self.pixels:
             paste(self.picture, shown_colour(tile), at, whole)
 
-    def done(self, place: Place) -> bool:
+    def is_last(self, place: Place) -> bool:
         """Note that a tile came or never will; return whether it was the last."""
-        last = self.left == {place}
-        self.left.discard(place)
-        if not self.left:
-            self.complete.set()
-        return last
+        with self._lock:
+            was_left = place in self.left
+            self.left.discard(place)
+            return was_left and not self.left
 
     def wait(self) -> None:
         """Wait until it is complete; on the main thread only for a moment."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,19 @@ def test_the_slide_is_closed_with_the_last_of_its_layers(show):
     assert view.tiles.closed
     with pytest.raises(Exception, match="is closed"):
         source.tile(0, 0, 0)
+
+
+def test_nothing_of_ours_holds_a_layer_that_is_gone(show, qtbot):
+    viewer, _, (layer,) = show()
+    gone = weakref.ref(layer)
+    viewer.layers.clear()
+    del layer
+
+    def is_gone() -> None:
+        gc.collect()
+        assert gone() is None
+
+    qtbot.waitUntil(is_gone, timeout=WAIT_MS)
 
 
 def test_channels_are_layers_that_add_up(show):

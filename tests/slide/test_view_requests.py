@@ -197,6 +197,38 @@ def test_a_damaged_tile_shows_coarser_pixels_under_its_hatch(pool, seen, source)
     assert not plain.all()
 
 
+def test_damage_of_the_coarsest_level_is_hatched_in_the_array_napari_keeps(pool):
+    with MadeSource(pyramid_of(2048, 2048)) as source:
+        source.broken.add((1, 2, 2))
+        view = SlideView(source)
+        assert view.base.complete.wait(WAIT_S)
+        kept = np.asarray(view.levels[view.base.number])
+        lines = (kept == 150).all(axis=2)
+        assert 0.05 < lines[128:192, 128:192].mean() < 0.3
+        lines[128:192, 128:192] = False
+        assert not lines.any()
+        view.close()
+
+
+def test_many_threads_may_look_at_once(pool, seen, source):
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(4)
+    corners = rng.integers(0, 1700, (60, 2))
+
+    def look(corner: np.ndarray) -> bool:
+        y, x = corner
+        shown = seen.levels[0][y : y + 300, x : x + 300]
+        return bool((shown == source.arrays[0][y : y + 300, x : x + 300]).all())
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(look, corners))
+        for _ in range(3):  # what one field drops of another's, the next look asks for
+            settle(pool, seen)
+            sharp = [look(corner) or settle(pool, seen) for corner in corners]
+    assert all(look(corner) for corner in corners), sharp
+
+
 def refreshes(interval_s: float, arrivals_s: list[float], monkeypatch) -> list[int]:
     """Return after which arrivals a refresh is asked for, by a clock of our own."""
     clock = [0.0]
