@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.describe import describe
 from napari_gimp.slide.pyramid import Pyramid
+from napari_gimp.slide.resolution import from_user
 from napari_gimp.slide.source import SlideSource
 from napari_gimp.slide.tiles import tile_cache
 from slide_file import (
@@ -250,6 +252,21 @@ class ReaderContract:
             wanted = expected(slide_file.truth(0), (10, 20, 50, 70), source.fill)
             found = again.read_region(0, 10, 20, 50, 70)
             assert_equal(found, wanted, slide_file.apart)
+
+    def test_what_the_user_said_of_the_resolution_is_pickled_too(self, another):
+        another.resolution = from_user((0.3, 0.4))
+        with pickle.loads(pickle.dumps(another)) as again:
+            assert again.mpp == (0.3, 0.4)
+
+    def test_a_pickled_slide_is_found_from_another_folder(
+        self, slide_file, source, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(slide_file.path.parent)
+        with slide_file.open(Path(slide_file.path.name)) as near:
+            pickled = pickle.dumps(near)
+        monkeypatch.chdir(tmp_path)
+        with pickle.loads(pickled) as again:
+            assert again.fingerprint == source.fingerprint
 
     def test_a_pickled_slide_reads_the_same_in_a_new_process(
         self, slide_file, source, another_process: Executor
