@@ -113,15 +113,15 @@ def stored_image(tiff: Any, name: str) -> StoredImage:
             "again from its source."
         )
     main = _main_series(series)
-    planes = _check_channels(main, name)
-    levels = _stored_levels(tiff, main, series, name)
-    shape = levels[0][0].imagelength, levels[0][0].imagewidth
+    shape = main.keyframe.imagelength, main.keyframe.imagewidth
     ome = _image_of(described, main.name, shape)
     if ome is not None and ome.files > 1:
         raise NoReaderError(
             f"{name} is one of {ome.files} files that make an image together: convert "
             "them to one file."
         )
+    planes = _check_channels(main, name)
+    levels = _stored_levels(tiff, main, series, name)
     planes = planes if len(levels[0]) == 1 else 1
     return StoredImage(levels, ome, _associated(series, main), planes)
 
@@ -336,9 +336,9 @@ def _copies(tiff: Any, series: list[Any], finest: Any) -> list[Any]:
 def _is_copy(finest: Any, page: Any) -> bool:
     if _samples(page) != _samples(finest) or min(page.imagelength, page.imagewidth) < 1:
         return False
-    shapes = [(p.imagelength, p.imagewidth) for p in (finest, page)]
-    fy, fx = level_factor(shapes[0], shapes[1])
-    return abs(fy / fx - 1) < 0.02 or min(shapes[1]) < 64
+    height, width = int(page.imagelength), int(page.imagewidth)
+    fy, fx = level_factor((finest.imagelength, finest.imagewidth), (height, width))
+    return abs(fy / fx - 1) < 0.02 + 1 / min(height, width)  # sides are rounded
 
 
 def _told(error: Exception) -> str:
