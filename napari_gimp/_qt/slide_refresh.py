@@ -103,7 +103,9 @@ def slice_here(layer: Any) -> None:
 
     def refresh(event: Any = None, **what: bool) -> None:
         layer = known()
-        if layer is None or layer._refresh_blocked or not layer.visible:
+        if layer is None or not layer.visible:
+            return
+        if getattr(layer, "_refresh_blocked", False):
             return
         if what.get("data_displayed", True):
             layer.set_view_slice()

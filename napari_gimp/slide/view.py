@@ -260,16 +260,24 @@ class SlideView:
         try:
             tile = self.tiles.decoded(place)
         except SlideError as error:
-            first = not self.tiles.closed and self._fail(error)
-            return self.requests.lost(place) or first
+            if not self.tiles.closed:
+                self._fail(place, error)
+            return self.requests.lost(place)
+        was_lost = place in self.base.lost
         if place[0] == self.base.number:
             self.base.take(place, tile)
-        return self.requests.arrived(place)
+        if self.error is not None:
+            self._recover()
+        return self.requests.arrived(place) or was_lost
 
-    def _fail(self, error: SlideError) -> bool:
-        """Keep why the file cannot be read; return whether it is the first time."""
-        first = self.error is None
-        if first:
+    def _fail(self, place: Place, error: SlideError) -> None:
+        if self.error is None:
             _log.warning("%s", error)
         self.error = error
-        return first
+        if place[0] == self.base.number:
+            self.base.lost.add(place)
+
+    def _recover(self) -> None:
+        """Forget the error, and ask for what the coarsest level lacks by it."""
+        self.error = None
+        decode_pool().request(self._base_owner, 0, list(self.base.lost), self._work)

@@ -33,11 +33,13 @@ class ViewBase:
         self.pixels: Pixels = tiles.blank(rows, cols)
         self.picture = shown_colour(self.pixels) if tiles.source.rgb else self.pixels
         self.left = set(tiles.under(number))
+        self.lost: set[Place] = set()
         self.complete = threading.Event()
         self._lock = threading.Lock()
 
     def take(self, place: Place, tile: Pixels) -> None:
         """Write a tile (h, w, C) where it belongs."""
+        self.lost.discard(place)
         rows, cols = self._tiles.plan[self.number].shape
         whole, at = Area(0, 0, rows, cols), self._tiles.area(place)
         paste(self.pixels, tile, at, whole)

@@ -186,6 +186,21 @@ def test_a_slide_that_vanishes_is_told_once_and_not_asked_again_at_once(
     assert "plug its drive in" in str(seen.error)
 
 
+def test_a_slide_that_comes_back_is_whole_again(pool, source, monkeypatch):
+    monkeypatch.setattr(view_requests, "RETRY_S", 0.0)
+    source.gone = True
+    view = SlideView(source)
+    assert view.base.complete.wait(WAIT_S)
+    assert view.error is not None
+    source.gone = False
+    view.levels[0][FIELD]
+    rows, cols = source.arrays[1].shape[:2]
+    kept = np.asarray(view.levels[1])[:rows, :cols]
+    until(view, lambda: np.array_equal(kept, source.arrays[1]))
+    assert view.error is None
+    view.close()
+
+
 def test_a_damaged_tile_shows_coarser_pixels_under_its_hatch(pool, seen, source):
     source.broken.add((0, 0, 0))
     level = seen.levels[0]
