@@ -7,9 +7,10 @@ with everything a scanner may vary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     VLWholeSlideMicroscopyImageStorage,
     generate_uid,
@@ -36,8 +40,11 @@ SYNTAXES = {
     "jpeg": JPEGBaseline8Bit,
     "jpeg2000": JPEG2000Lossless,
     "rle": RLELossless,
+    "jpeg-ls": JPEGLSLossless,
+    "jpeg-lossless": JPEGLosslessSV1,
+    "htj2k": HTJ2KLossless,
 }
-LOSSLESS = ("raw", "jpeg2000", "rle")
+LOSSLESS = tuple(syntax for syntax in SYNTAXES if syntax != "jpeg")
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,8 @@ def _dataset(path: Path, pixels: np.ndarray, how: Instance) -> Dataset:
 def _put_pixel_kind(dataset: Dataset, pixels: np.ndarray, how: Instance) -> None:
     bits = pixels.dtype.itemsize * 8
     dataset.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
-    colour = {"jpeg": "YBR_FULL_422", "jpeg2000": "YBR_RCT"}.get(how.syntax, "RGB")
+    colours = {"jpeg": "YBR_FULL_422", "jpeg2000": "YBR_RCT", "htj2k": "YBR_RCT"}
+    colour = colours.get(how.syntax, "RGB")
     kind = "MONOCHROME2" if pixels.ndim == 2 else colour
     dataset.PhotometricInterpretation = how.photometric or kind
     if pixels.ndim == 3:
@@ -298,14 +306,21 @@ def _tiles(
 
 def _encode(tile: np.ndarray, how: Instance) -> bytes:
     tile = np.ascontiguousarray(tile)
-    if how.syntax == "jpeg":
-        return bytes(imagecodecs.jpeg8_encode(tile, level=90))
-    if how.syntax == "jpeg2000":
-        return bytes(
-            imagecodecs.jpeg2k_encode(tile, codecformat="j2k", reversible=True)
-        )
-    if how.syntax == "rle":
-        from wsidicom.codec.rle import RleCodec
+    return bytes(_ENCODERS[how.syntax](tile))
 
-        return bytes(RleCodec.encode(tile))
-    return tile.tobytes()
+
+def _rle(tile: np.ndarray) -> bytes:
+    from wsidicom.codec.rle import RleCodec
+
+    return bytes(RleCodec.encode(tile))
+
+
+_ENCODERS: dict[str, Callable[[np.ndarray], Any]] = {
+    "raw": np.ndarray.tobytes,
+    "jpeg": partial(imagecodecs.jpeg8_encode, level=90),
+    "jpeg2000": partial(imagecodecs.jpeg2k_encode, codecformat="j2k", reversible=True),
+    "rle": _rle,
+    "jpeg-ls": imagecodecs.jpegls_encode,
+    "jpeg-lossless": partial(imagecodecs.jpeg8_encode, lossless=True),
+    "htj2k": partial(imagecodecs.htj2k_encode, reversible=True),
+}

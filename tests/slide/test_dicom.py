@@ -162,6 +162,17 @@ def test_a_concatenation_is_one_level(tmp_path, levels):
     np.testing.assert_array_equal(whole(folder), levels[0])
 
 
+def test_a_part_of_a_concatenation_that_is_missing_is_marked(tmp_path, levels):
+    folder = write_concatenation(tmp_path / "slide", levels[0], 3, Instance())
+    (folder / "part-1.dcm").unlink()
+    with DicomSource(folder) as slide:
+        found = slide.read_region(0, 0, 0, 300, 420)
+        assert slide.damage.places == ((0, 1, 0), (0, 1, 1), (0, 1, 2), (0, 1, 3))
+    wanted = levels[0].copy()
+    wanted[128:256] = 255
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize(("fragments", "table"), [(1, True), (1, False), (3, True)])
 def test_frames_are_found_however_they_are_packed(tmp_path, levels, fragments, table):
     how = Instance("rle", fragments=fragments, offset_table=table)
@@ -244,13 +255,24 @@ def test_the_colour_profile_is_that_of_the_optical_path(tmp_path, levels):
         assert slide.icc == b"profile!"
 
 
-def test_grey_pixels_are_one_channel(tmp_path, grey):
-    for pixels in (grey, (grey >> 8).astype(np.uint8)):
-        path = write_instance(tmp_path / "a.dcm", pixels)
-        with DicomSource(path) as slide:
-            assert (slide.rgb, slide.channels, slide.fill) == (False, 1, 0)
-            assert slide.dtype == pixels.dtype
-        np.testing.assert_array_equal(whole(path)[:, :, 0], pixels)
+GREY = [(s, t) for s in LOSSLESS for t in (np.uint8, np.uint16)]
+GREY.remove(("rle", np.uint16))
+
+
+@pytest.mark.parametrize(("syntax", "dtype"), GREY)
+def test_grey_pixels_are_one_channel(tmp_path, grey, syntax, dtype):
+    pixels = grey if dtype == np.uint16 else (grey >> 8).astype(np.uint8)
+    path = write_instance(tmp_path / "a.dcm", pixels, Instance(syntax))
+    with DicomSource(path) as slide:
+        assert (slide.rgb, slide.channels, slide.fill) == (False, 1, 0)
+        assert slide.dtype == dtype
+    np.testing.assert_array_equal(whole(path)[:, :, 0], pixels)
+
+
+def test_a_compression_that_wsidicom_lacks_is_named(tmp_path, grey):
+    path = write_instance(tmp_path / "a.dcm", grey, Instance("rle"))
+    with pytest.raises(SlideError, match="RLE Lossless, MONOCHROME2, 1 samples of 16"):
+        DicomSource(path)
 
 
 STAINS = (("DAPI", (0, 0, 65535)), ("CD3", (0, 65535, 0)), ("CD20", (65535, 32896, 0)))
@@ -329,10 +351,10 @@ def test_ycbcr_that_no_codec_converts_becomes_rgb(tmp_path):
 
 def test_many_threads_read_what_one_does(tmp_path, levels):
     for syntax in SYNTAXES:
-        folder = write_dicom(tmp_path / syntax, levels, syntax=syntax, tile=(32, 32))
+        folder = write_dicom(tmp_path / syntax, levels, syntax=syntax, tile=(64, 64))
         with DicomSource(folder) as slide, ThreadPoolExecutor(8) as pool:
             assert slide.thread_safe
-            places = [(0, r, c) for r in range(10) for c in range(14)] * 4
+            places = [(0, r, c) for r in range(5) for c in range(7)] * 3
             alone = [slide.decode_tile(*place) for place in places]
             found = pool.map(lambda place: slide.decode_tile(*place), places)
             for one, many in zip(alone, found, strict=True):
