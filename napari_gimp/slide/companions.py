@@ -33,7 +33,7 @@ def check_companions(path: Path) -> None:
     Single files of a MIRAX folder may be absent: their tiles then count as damaged.
     """
     kind = path.suffix.lower()
-    missing = [file for file in companions(path) if not file.is_file()]
+    missing = [file for file in companions(path) if not _is_there(file)]
     if kind in MIRAX and not path.with_suffix("").is_dir():
         raise SlideError(
             f"{path.name} is only the cover of a slide whose pixels lie in a folder "
@@ -69,7 +69,7 @@ def _check_vmu(path: Path) -> None:
             "with the scanner's own program."
         )
     for file in _listed(path, _HAMAMATSU_KEYS):
-        if file.is_file():
+        if _is_there(file):
             _check_ngr(file)
 
 
@@ -100,6 +100,14 @@ def _listed(file: Path, keys: re.Pattern[str]) -> tuple[Path, ...]:
     """Return the files that a list names, relative to it; none if it is missing."""
     names = dict.fromkeys(keys.findall(_text(file)))
     return tuple(file.parent / name for name in names if "\0" not in name)
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is such a file; a damaged list names what cannot be a name."""
+    try:
+        return file.is_file()
+    except OSError:  # too long, among others
+        return False
 
 
 def _text(file: Path) -> str:
