@@ -25,6 +25,9 @@ JPEG_XL = (50002, 52546)
 JPEG_XR = (22610, 34934)
 PNG = 34933
 JFIF_BYTES = 16
+J2K_START = b"\xff\x4f\xff\x51"
+J2K_CB_STEP = 46
+"""From there to the step in x of the second component (ISO 15444-1, A.5.1)."""
 
 
 def decoder(page: Any) -> Decoder:
@@ -104,8 +107,16 @@ def _within_image(page: Any, index: int) -> tuple[int, int]:
 
 
 def _then_rgb(decode: Decoder) -> Decoder:
+    """Make RGB of JPEG 2000 in YCbCr, unless the codec has done so.
+
+    It has where the colours are stored at half the width, as in most such slides.
+    """
+
     def decode_ycbcr(stored: bytes, index: int) -> Pixels:
-        return ycbcr_to_rgb(decode(stored, index))
+        pixels = decode(stored, index)
+        start = stored.find(J2K_START, 0, 256)
+        halved = start >= 0 and stored[start + J2K_CB_STEP] > 1
+        return pixels if halved else ycbcr_to_rgb(pixels)
 
     return decode_ycbcr
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import imagecodecs
 import numpy as np
 import openslide
@@ -203,6 +205,42 @@ def test_aperio_jpeg_2000_in_ycbcr_becomes_rgb(tmp_path, texture):
         metadata=None,
     )
     assert np.abs(whole(path).astype(int) - texture[:256, :512]).max() <= 3
+
+
+HALF_RED_HALF_GREEN = base64.b64decode(
+    "/0//UQAvAAAAAABAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAADBwEBBwIBBwIB/1IADAAAAAEA"
+    "BQQEAAH/XAATQEBISFBISFBISFBISFBISFD/kAAKAAAAAADZAAH/k8fUCAj3zGXD5wQJH8fUBgHHf8D5"
+    "AQAIFsD5AQAIb8faBgAIV2fB84cAFyxzgM2zv8B8IgAT8kqvx9oQABQN4yrmpoU/wfOKACFuDGRW1Wp7"
+    "JJ/A+QKAF9jCouzH2hYAF9jCousX+8ERhUrB84sANfI/433LxkSUJB/A+QSAIhoS7oCWHEzBx9oiACIa"
+    "Eu6AlhxMwkI6JsPwrnsPwfOMAF76xT//CCVIAADCP8D5AwA2nkHjcZfH2iQANp5B43GT8xgAAYSEpIyj"
+    "CP9//9k="
+)
+"""64 x 64 px of JPEG 2000 in YCbCr, Cb and Cr at half the width, by OpenJPEG 2.5."""
+
+
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_aperio_jpeg_2000_with_colours_at_half_the_width_becomes_rgb_once(
+    tmp_path, tiles
+):
+    """As most such slides have it; imagecodecs makes RGB of these, and only these."""
+    path = tmp_path / "a.svs"
+    tifffile.imwrite(
+        path,
+        iter([HALF_RED_HALF_GREEN] * tiles),
+        shape=(64, 64 * tiles, 3),
+        dtype=np.uint8,
+        photometric="rgb",
+        compression=33003,
+        tile=(64, 64),
+        description="Aperio Image Library v12.0.0\n64x64|AppMag = 20|MPP = 0.5",
+        metadata=None,
+    )
+    pixels = whole(path)
+    assert np.abs(pixels[:, :32].astype(int) - (200, 40, 60)).max() <= 2
+    assert np.abs(pixels[:, 32:64].astype(int) - (40, 180, 70)).max() <= 2
+    reference = openslide.OpenSlide(path).read_region((0, 0), 0, (64 * tiles, 64))
+    theirs = np.asarray(reference)[:, :, :3].astype(int)
+    assert np.abs(pixels - theirs).max() <= 2
 
 
 def test_ycbcr_turns_into_the_rgb_that_pillow_says():
