@@ -36,6 +36,8 @@ PNG_DEPTH_AT = 24
 PNG_COLOURS = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}
 """Colour types of a PNG's header, which follow its depth."""
 _limits = threading.Lock()
+COPIED_ROWS = 512
+"""Rows of a decoded picture that are copied at once."""
 
 
 class WholePicture:
@@ -78,9 +80,19 @@ class WholePicture:
         """Do nothing: the file is open only while it is read."""
 
     def _pillow_pixels(self) -> Pixels:
+        """Return the picture, copied by rows: of all at once Pillow makes two copies."""
         with opened(self._path) as image:
             right = image.mode in MEASURED or image.mode == self._mode
-            return np.asarray(image if right else image.convert(self._mode))
+            out: Pixels | None = None
+            for y in range(0, image.height, COPIED_ROWS):
+                end = min(y + COPIED_ROWS, image.height)
+                part = image.crop((0, y, image.width, end))
+                rows = np.asarray(part if right else part.convert(self._mode))
+                if out is None:
+                    out = np.empty((image.height, *rows.shape[1:]), rows.dtype)
+                out[y:end] = rows
+        assert out is not None  # Pillow opens no empty picture
+        return out
 
     def _deep_pixels(self) -> Pixels:
         import imagecodecs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from planted_slides import smooth_noise
-from vendor_vms import write_vms
 
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.source import open_slide
+from planted_slides import smooth_noise
+from vendor_vms import write_vms
 
 
 def test_a_name_that_no_file_can_have_counts_as_missing(tmp_path):
