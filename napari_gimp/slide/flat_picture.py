@@ -80,7 +80,7 @@ class WholePicture:
         """Do nothing: the file is open only while it is read."""
 
     def _pillow_pixels(self) -> Pixels:
-        """Return the picture, copied by rows: of all at once Pillow makes two copies."""
+        """Return the picture, copied by rows: of all at once Pillow makes two more."""
         with opened(self._path) as image:
             right = image.mode in MEASURED or image.mode == self._mode
             out: Pixels | None = None
