@@ -314,7 +314,10 @@ def patch_columns(patches: PatchTable) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def qupath_tiles(result: Result) -> dict[str, Any]:
-    """Return the patches as GeoJSON tiles in level-0 pixels, as QuPath reads them."""
+    """Return the patches as GeoJSON tiles in level-0 pixels, as QuPath reads them.
+
+    QuPath crops a slide to its scanned part and counts from there.
+    """
     columns = patch_columns(result.patches)
     measured = [name for name in columns if name not in ("row", "col", "y_um", "x_um")]
     corners = _corners_px(result)
@@ -326,10 +329,12 @@ def qupath_tiles(result: Result) -> dict[str, Any]:
 
 
 def _corners_px(result: Result) -> np.ndarray[Any, Any]:
-    """Return (N, 4) x0, y0, x1, y1 of the patches in level-0 px."""
+    """Return (N, 4) x0, y0, x1, y1 of the patches in px of the scanned part."""
     half = result.patches.patch_um / 2
     xy, mpp = result.patches.coords_um[:, ::-1], np.asarray(result.mpp)[::-1]
-    return np.hstack([(xy - half) / mpp, (xy + half) / mpp]).round(3)
+    left_top = np.asarray(result.corner_px)[::-1]
+    low, high = (xy - half) / mpp - left_top, (xy + half) / mpp - left_top
+    return np.hstack([low, high]).round(3)
 
 
 def _tile(corner: np.ndarray[Any, Any], measured: dict[str, float]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ LABELS = {
     "genes": "Gene table",
     "out": "Run folder",
     "start": "Start from",
+    "srgb": "Convert to sRGB (ICC)",
     "batch": "Batch, patients",
     "lr": "Learning rate",
     "fold": "Held-out fold",
@@ -30,9 +31,10 @@ TIPS = {
     "out": "Run folder, made if needed",
     "size": "Preset of the architecture",
     "start": "Checkpoint or run folder whose weights are the starting point",
+    "srgb": "Convert colours from the slides' own profiles; a model is then for such",
 }
 COHORT = ("manifest", "genes", "out")
-START = ("stage", "size", "start")
+START = ("stage", "size", "start", "srgb")
 FOLDERS = ("out", "start", "store")
 USUAL = ("epochs", "batch", "lr", "seed", "device", "fold")
 RARE = tuple(f.name for f in fields(Plan) if f.name not in USUAL)

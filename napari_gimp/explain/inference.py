@@ -310,6 +310,7 @@ class _Analysis:
             mpp_origin=self.source.resolution.origin,
             mpp_verified=self.source.resolution.verified,
             size_px=self.source.levels[0].shape,
+            corner_px=self.source.corner_px,
             model=summary(self.setting),
             classes=self.setting.checkpoint.card.classes,
             probabilities=self.answer.probabilities,

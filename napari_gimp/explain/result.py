@@ -258,6 +258,8 @@ class Result:
         Package versions.
     icc
         The slide's colour profile, and whether pixels were converted from it to sRGB.
+    corner_px
+        Level-0 row and column where the scanned part begins, see `SlideSource`.
     damaged_tiles
         Tiles that could not be decoded and counted as empty glass.
     reader
@@ -288,6 +290,7 @@ class Result:
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     icc: IccUse = "none"
+    corner_px: tuple[int, int] = (0, 0)
     damaged_tiles: int = 0
     reader: str = ""
 

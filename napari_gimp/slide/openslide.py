@@ -3,7 +3,7 @@
 Coordinates are those of OpenSlide's whole canvas, as in CLAM, TRIDENT and other
 Python programs, although scanners of MIRAX and Leica leave most of it empty (white).
 QuPath cuts such slides to the scanned part, unless told `--no-crop`: there, positions
-are smaller by the corner that `properties["bounds"]` states.
+are smaller by `corner_px`.
 
 OpenSlide takes a level's position in whole level-0 pixels, so that coarser levels
 whose factor is no whole number are read up to half a level-0 pixel off (Leica SCN: up
@@ -251,6 +251,7 @@ def _facts(slide: Any, path: Path, icc: bytes | None) -> SlideFacts:
         properties=_properties(slide, path),
         associated=tuple(slide.associated_images),
         icc=icc,
+        corner_px=_corner(slide.properties),
     )
 
 
@@ -328,6 +329,14 @@ def _bounds(slide: Any) -> str | None:
     if (width, height) in (("", ""), tuple(map(str, slide.dimensions))):
         return None
     return f"{width} x {height} px at x {x}, y {y}"
+
+
+def _corner(stated: Mapping[str, str]) -> tuple[int, int]:
+    """Return the level-0 row and column where the scanned part begins."""
+    try:
+        return int(stated["openslide.bounds-y"]), int(stated["openslide.bounds-x"])
+    except (KeyError, ValueError):
+        return 0, 0
 
 
 def _compression(stated: Mapping[str, str], path: Path) -> str | None:

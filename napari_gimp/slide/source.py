@@ -83,6 +83,9 @@ class SlideSource(Protocol):
     """vendor, objective, compression, scanner, ... as text; no patient data."""
     associated: tuple[str, ...]
     """Names of label, macro, thumbnail images; their pixels only on request."""
+    corner_px: tuple[int, int]
+    """Level-0 row and column where the scanned part begins; (0, 0) where it is all.
+    Positions here count from the whole canvas; QuPath crops to the scanned part."""
     icc: bytes | None
     """The colour profile in the file, None if there is none."""
     srgb: bool

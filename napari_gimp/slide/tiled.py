@@ -43,6 +43,7 @@ class SlideFacts:
     channel_names: tuple[str, ...] = ()
     channel_colors: tuple[str, ...] = ()
     icc: bytes | None = None
+    corner_px: tuple[int, int] = (0, 0)
 
 
 class TiledSource(ABC):
@@ -67,6 +68,7 @@ class TiledSource(ABC):
         self.channel_names = facts.channel_names
         self.channel_colors = facts.channel_colors
         self.icc = facts.icc
+        self.corner_px = facts.corner_px
         self.srgb = False
         self.refused: tuple[str, ...] = ()
         self.damage = Damage(facts.path.name)

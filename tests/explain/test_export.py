@@ -110,6 +110,16 @@ def test_geojson_tiles_lie_on_the_patches_in_level_0_pixels(
         assert "attention" in tile["properties"]["measurements"]
 
 
+def test_geojson_counts_from_the_scanned_part_as_qupath_does(result: Result) -> None:
+    whole = export.qupath_tiles(result)["features"]
+    cropped = export.qupath_tiles(replace(result, corner_px=(64, 128)))["features"]
+    for there, here in zip(whole, cropped, strict=True):
+        moved = np.subtract(
+            there["geometry"]["coordinates"], here["geometry"]["coordinates"]
+        )
+        np.testing.assert_allclose(moved, np.broadcast_to((128, 64), moved.shape))
+
+
 def test_maps_open_as_ome_zarr_where_napari_shows_them(
     written: Path, result: Result
 ) -> None:

@@ -199,3 +199,12 @@ def test_the_state_of_a_run_is_one_sentence(
     event: Event, running: bool, words: str
 ) -> None:
     assert words in status([event], running)
+
+
+def test_a_run_shown_in_the_form_keeps_its_colours(qtbot, tmp_path):
+    form = TrainForm()
+    paths = {name: tmp_path / name for name in ("manifest", "genes", "out")}
+    form.fill(RunConfig(stage="finetune", **paths, srgb=True))
+    assert form.config().srgb
+    form.fill(RunConfig(stage="finetune", **paths))
+    assert not form.config().srgb

@@ -221,6 +221,7 @@ def test_a_leica_slide_states_where_the_picture_lies(tmp_path, levels):
     path = write_scn(tmp_path / "a.scn", levels[:2], margin_px=(64, 128))
     with open_slide(path) as slide:
         assert slide.properties["bounds"] == "1504 x 1040 px at x 128, y 64"
+        assert slide.corner_px == (64, 128)
         assert slide.levels[0].shape == (1040 + 128, 1504 + 256)
         assert (slide.read_region(0, 0, 0, 64, 1760) == 255).all()
 
@@ -228,6 +229,7 @@ def test_a_leica_slide_states_where_the_picture_lies(tmp_path, levels):
 def test_a_slide_filled_by_its_picture_states_no_bounds(tmp_path, levels):
     with open_slide(write_scn(tmp_path / "a.scn", levels)) as slide:
         assert "bounds" not in slide.properties
+        assert slide.corner_px == (0, 0)
 
 
 def test_tifffile_finds_the_same_ndpi_pixels(tmp_path, levels):
