@@ -134,12 +134,19 @@ class Navigation:
         for widget, shown in ((self.overview, self.wanted), (self.badge, True)):
             widget.setVisible(shown and place is not None)
         if place is None:
-            self._drawn = None
+            self._forget_slide()
             return
         self.overview.fit(place.shape, self._viewer.canvas.size)
         self._draw()
         self._put()
         self._moved()
+
+    def _forget_slide(self) -> None:
+        """Hold on to no pixel of a slide that was closed."""
+        if self.drawing is not None:
+            self.drawing.cancel()
+        self._drawn = self.drawing = None
+        self.overview.show_picture(None)
 
     def _moved(self) -> None:
         """Show the field of view; note where the eye rests."""

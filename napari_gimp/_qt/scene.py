@@ -103,6 +103,7 @@ class Scene:
 
     def show_instead(self, layer: Any, view: SlideView) -> None:
         """Show another view of the same slide in a layer: its place and look stay."""
+        self._seen.add(view)
         self.slides.swap(layer, view)
         if path_of(layer) == self.session.slide:
             self.choose_slide(layer)

@@ -67,6 +67,8 @@ def doubt_about(facts: Facts) -> str:
 
 def guess_mpp(facts: Facts) -> float:
     """Return a likely um/px where the stated one is missing or cannot be."""
+    if facts.mpp_usable and facts.mpp is not None:
+        return facts.mpp[1]
     return USUAL_MPP if facts.likely_mpp is None else facts.likely_mpp
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from psygnal import Signal
 
@@ -31,6 +31,7 @@ class Trouble:
     def __init__(self, slides: SlideLayers) -> None:
         self._slides = slides
         self._told: WeakKeyDictionary[SlideView, Told] = WeakKeyDictionary()
+        self._lost: WeakSet[SlideView] = WeakSet()
         for signal in (slides.changed, slides.swapped):
             signal.connect(self._watch)
         self._watch()
@@ -44,13 +45,17 @@ class Trouble:
                 self.look(view)
 
     def look(self, view: SlideView) -> None:
-        """Tell what is new about a slide; the first damage and the loss aloud."""
+        """Tell what is new about a slide; the first damage and the loss aloud.
+
+        A drive that comes and goes, as a bad network does, is told aloud once.
+        """
         known = self._told.get(view, (0, False))
         now = len(view.source.damage), view.error is not None
         if now == known:
             return
         self._told[view] = now
-        if view.error is not None and not known[1]:
+        if view.error is not None and view not in self._lost:
+            self._lost.add(view)
             _notify(str(view.error))
         elif now[0] and not known[0]:
             _notify(view.source.damage.report)

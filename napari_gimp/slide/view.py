@@ -260,22 +260,24 @@ class SlideView:
         try:
             tile = self.tiles.decoded(place)
         except SlideError as error:
-            if not self.tiles.closed:
-                self._fail(place, error)
-            return self.requests.lost(place)
-        was_lost = place in self.base.lost
+            news = not self.tiles.closed and self._fail(place, error)
+            return self.requests.lost(place) or news
+        news = place in self.base.lost or self.error is not None
         if place[0] == self.base.number:
             self.base.take(place, tile)
         if self.error is not None:
             self._recover()
-        return self.requests.arrived(place) or was_lost
+        return self.requests.arrived(place) or news
 
-    def _fail(self, place: Place, error: SlideError) -> None:
-        if self.error is None:
+    def _fail(self, place: Place, error: SlideError) -> bool:
+        """Keep why the file cannot be read; return whether that is news."""
+        news = self.error is None
+        if news:
             _log.warning("%s", error)
         self.error = error
         if place[0] == self.base.number:
             self.base.lost.add(place)
+        return news
 
     def _recover(self) -> None:
         """Forget the error, and ask for what the coarsest level lacks by it."""

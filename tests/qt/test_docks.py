@@ -327,7 +327,7 @@ def test_the_slide_dock_says_what_the_slide_is(viewer: Any, make_slide: Make) ->
 
     assert facts["Size"] == "1,536 × 1,536 px\n0.768 × 0.768 mm"
     assert facts["Resolution"].startswith("0.5 µm/px (TIFF")
-    assert dock.question.isHidden()
+    assert not dock.question.is_asking
     assert viewer.canvas.overlays.scale_bar.visible
 
 
@@ -339,14 +339,14 @@ def test_a_slide_without_believable_um_per_px_is_asked_about_in_place(
     dock, analyse = SlideDock(viewer), AnalyseDock(viewer)
     show_slide(viewer, make_slide(mpp=stated))
 
-    assert not dock.question.isHidden()
+    assert dock.question.is_asking
     assert dock.question.mpp.value() == pytest.approx(guess, rel=1e-3)
     assert "Answer in the Slide dock" in analyse.run.toolTip()
 
     dock.question.mpp.setValue(0.25)
     dock.question.use.click()
 
-    assert dock.question.isHidden()
+    assert not dock.question.is_asking
     assert "0.25 µm/px (user, unverified)" in dock.texts()["Resolution"]
     assert tuple(viewer.layers[0].scale) == (0.25, 0.25)
     assert scene_of(viewer).asked_mpp == (0.25, 0.25)

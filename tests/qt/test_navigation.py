@@ -211,6 +211,7 @@ def test_without_a_slide_neither_overview_nor_badge_is_there(
 
     assert navigation.overview.isHidden()
     assert navigation.badge.isHidden()
+    assert navigation.drawing is None, "it holds the pixels of the slide"
     press("Alt-3")
     press("Alt-0")
     assert navigation.place is None
@@ -252,14 +253,14 @@ def test_closing_the_viewer_ends_timer_and_picture(
     navigation = scene_of(viewer).navigation
     show_slide(viewer, make_slide())
     navigation.magnify(20)
-    ticks = navigation._timer
+    ticks, job = navigation._timer, navigation.drawing
     gone: list[bool] = []
     ticks.destroyed.connect(lambda: gone.append(True))
 
     viewer.close()
 
     qtbot.waitUntil(lambda: bool(gone), timeout=5_000)
-    assert navigation.drawing.wait(30)
+    assert job.wait(30)
     assert navigation.place is None
 
 

@@ -17,6 +17,7 @@ from napari_gimp._qt.analyse import AnalyseDock
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide import SlideDock
 from napari_gimp._qt.slide_choice import SlideChoice
+from napari_gimp._qt.slide_colours import reopened
 from napari_gimp._qt.slide_facts import Fact, doubt_about, facts_of, hint_of
 from napari_gimp._qt.slide_label import as_rgb
 from napari_gimp._qt.slide_layers import view_of
@@ -242,9 +243,40 @@ def test_an_answer_on_um_per_px_is_known_the_next_time(
     (layer,) = show_slide(viewer, path)
 
     assert tuple(layer.scale) == (0.25, 0.25)
-    assert dock.question.isHidden()
+    assert not dock.question.is_asking
     assert dock.texts()["Resolution"] == "0.25 µm/px (user, remembered, unverified)"
     assert scene_of(viewer).asked_mpp == (0.25, 0.25)
+
+
+def test_a_wrong_answer_can_be_changed_and_the_new_one_is_remembered(
+    viewer: Any, dock: SlideDock, make_slide: Make
+) -> None:
+    path = make_slide(mpp=None)
+    with pytest.warns(UserWarning, match="Shown in pixels"):
+        show_slide(viewer, path)
+    dock.question.mpp.setValue(1.0)
+    dock.question.use.click()
+    assert not dock.question.change.isHidden()
+
+    dock.question.change.click()
+    assert dock.question.is_asking
+    assert dock.question.mpp.value() == 1.0
+    dock.question.mpp.setValue(0.5)
+    dock.question.use.click()
+
+    assert not dock.question.is_asking
+    assert dock.texts()["Resolution"] == "0.5 µm/px (user, unverified)"
+    viewer.layers.clear()
+    (layer,) = show_slide(viewer, path)
+    assert tuple(layer.scale) == (0.5, 0.5)
+
+
+def test_a_plausible_file_is_not_asked_about(
+    viewer: Any, dock: SlideDock, make_slide: Make
+) -> None:
+    show_slide(viewer, make_slide())
+
+    assert dock.question.isHidden()
 
 
 def test_channels_are_one_slide_in_every_list(
@@ -337,9 +369,15 @@ def test_a_slide_that_vanishes_is_told_once_and_nothing_breaks(
         view.updated.emit()
         emit_queued()
 
-    assert told == ["patient-7.tif cannot be read any more: plug it in."]
     assert dock.trouble.property("tone") == "error"
     assert "plug it in" in dock.trouble.text()
+
+    for error in (None, SlideError("gone again")):
+        view.error = error
+        view.updated.emit()
+        emit_queued()
+        assert dock.trouble.text() == str(error or "")
+    assert told == ["patient-7.tif cannot be read any more: plug it in."]
 
 
 class WithLabel:
@@ -522,6 +560,21 @@ def test_a_pyramid_is_offered_for_a_large_flat_picture(
         show_slide(viewer, path)
 
     assert "no smaller levels" in dock.saving.advice.text()
+
+
+def test_a_slide_in_other_colours_is_not_a_new_slide(
+    viewer: Any, make_slide: Make
+) -> None:
+    names = ("patient-7", "patient-8", "patient-9")
+    first, second, third = (show_slide(viewer, make_slide(n))[0] for n in names)
+    scene, view = scene_of(viewer), view_of(first)
+    assert view is not None
+    scene.choose_slide(second)
+
+    scene.show_instead(first, reopened(view, srgb=False))
+    viewer.layers.remove(third)
+
+    assert scene.slide_layer is second
 
 
 def test_removing_another_slide_leaves_the_chosen_one(
