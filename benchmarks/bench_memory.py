@@ -16,7 +16,6 @@ import argparse
 import gc
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -110,6 +109,8 @@ def peak_mb() -> float:
     if status.exists():
         lines = status.read_text().splitlines()
         return int(next(v.split()[1] for v in lines if v.startswith("VmHWM"))) / 1024
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 import traceback
@@ -147,6 +146,10 @@ def _outcome(function: Callable[..., str], arguments: tuple[Any, ...]) -> Any:
 
 
 def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
     taken = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY_BYTES,) * 2)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from napari_gimp.slide.tiles import tile_cache
 from slide_file import expected
 from slide_user import look_at
 
-CLOSINGS = 10
+CLOSINGS, THREADS = 10, 4
 
 
 def files_of(path: Path) -> list[Path]:
@@ -63,9 +63,10 @@ def unplugged(path: Path) -> None:
     shutil.rmtree(path.parent)
 
 
+LINUX = (unplugged,) if Path("/proc/self/fd").is_dir() else ()
 ALL: dict[str, Callable[[Path], None]] = {
     mishap.__name__.replace("_", " "): mishap
-    for mishap in (cut_off, emptied, deleted, replaced_by_folders, unplugged)
+    for mishap in (cut_off, emptied, deleted, replaced_by_folders, *LINUX)
 }
 
 
@@ -106,20 +107,28 @@ def close_while_others_read(path: Path) -> str:
         with open_slide(path) as source:
             truth = source.read_region(0, 0, 0, *source.levels[0].shape)
             tile_cache().clear()
-            with ThreadPoolExecutor(4) as pool:
-                readers = [pool.submit(_read_on, source, truth) for _ in range(4)]
-                time.sleep(0.005)
+            under_way = Barrier(THREADS + 1, timeout=20)
+            with ThreadPoolExecutor(THREADS) as pool:
+                readers = [
+                    pool.submit(_read_on, source, truth, seed, under_way)
+                    for seed in range(THREADS)
+                ]
+                under_way.wait()
                 source.close()
                 endings = [reader.result() for reader in readers]
         assert all("is closed" in text for text in endings), endings
     return f"closed {CLOSINGS} times"
 
 
-def _read_on(source: SlideSource, truth: np.ndarray) -> str:
+def _read_on(
+    source: SlideSource, truth: np.ndarray, seed: int, under_way: Barrier
+) -> str:
     """Read until it is refused; returns the text of that."""
     height, width = source.levels[0].tile
-    dice = np.random.default_rng()
-    for _ in range(100_000):
+    dice = np.random.default_rng(seed)
+    for turn in range(100_000):
+        if turn == 1:
+            under_way.wait()
         y, x = (int(dice.integers(-side, side)) for side in (height, width))
         try:
             found = source.read_region(0, y, x, height, width)

@@ -31,8 +31,8 @@ def test_a_slide_that_goes_is_told_of(
     ]
     assert not failures, "\n".join(failures)
     lost = {outcome.name: outcome.text for outcome in outcomes}
-    for name in ("emptied", "deleted", "replaced by folders", "unplugged"):
-        assert "opens again" not in lost[name]
+    del lost["cut off"]  # what is left of it may open
+    assert not any("opens again" in text for text in lost.values())
 
 
 @pytest.mark.slow
