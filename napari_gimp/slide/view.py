@@ -8,6 +8,7 @@ for the rest, and `updated` tells when to slice again.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
@@ -29,6 +30,10 @@ from napari_gimp.slide.view_tiles import Area, Place, ViewTiles, paste
 
 GREY = 150
 """Lines over damaged tiles of a colour picture; in channels a third of the contrast."""
+
+LONGEST_PAINT_S = 0.05
+"""No tile is begun while a picture is put together, unless that takes longer: each
+of its many small copies would have to win the interpreter back from the decoders."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +62,8 @@ class SlideView:
         self._stand_ins = StandIns(self.tiles, self.base)
         self._hatch = Hatch(source, self.plan)
         self._inks: dict[int, float] = {}
+        self._calm = threading.Event()
+        self._calm.set()
         self._base_owner = (*self.tiles.token, "coarsest")
         base = list(self.tiles.under(self.base.number))
         decode_pool().request(self._base_owner, 0, base, self._work)
@@ -163,10 +170,14 @@ class SlideView:
         self._ask(number, area, channel or 0, missing)
         if missing and self.requests.wait(channel or 0):
             found, missing, damaged = self._looked_up(number, area)
-        if missing or damaged:
-            self._stand_ins.draw(out, number, area, [*missing, *damaged], channel)
-        for place, tile in found:
-            paste(out, self._shown(tile, channel), self.tiles.area(place), area)
+        self._calm.clear()
+        try:
+            if missing or damaged:
+                self._stand_ins.draw(out, number, area, [*missing, *damaged], channel)
+            for place, tile in found:
+                paste(out, self._shown(tile, channel), self.tiles.area(place), area)
+        finally:
+            self._calm.set()
         return out
 
     def _ask(self, number: int, area: Area, eye: int, missing: list[Place]) -> None:
@@ -236,6 +247,7 @@ class SlideView:
 
     def _work(self, place: Place) -> None:
         """Decode a tile on a thread of the pool."""
+        self._calm.wait(LONGEST_PAINT_S)
         if self.tiles.closed:
             return
         due = self._arrived(place)

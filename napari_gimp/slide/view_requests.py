@@ -24,7 +24,7 @@ MOST_PLACES = 800
 """Tiles of one field that are asked for at a time; the pool's stack holds 1024."""
 RETRY_S = 3.0
 """A tile that could not be read is asked for again after this time."""
-LEAST_PATIENCE_S, MOST_PATIENCE_S = 0.01, 0.03
+LEAST_PATIENCE_S, MOST_PATIENCE_S = 0.008, 0.02
 """Bounds of the time a picture waits for tiles; a main thread may lose 50 ms."""
 USUAL_TILE_S = 0.0003
 """Time between two tiles of a field before any was measured: a file on a fast disk."""
