@@ -156,7 +156,7 @@ def _sharpen_in_viewer() -> None:
 
 def _common_kwargs(source: SlideSource, view: SlideView) -> dict[str, Any]:
     return {
-        "name": source.path.stem,
+        "name": source.path.stem.removesuffix(".ome"),
         "rgb": source.rgb,
         "multiscale": True,
         "interpolation2d": "linear",  # nearest speckles where pixels are small

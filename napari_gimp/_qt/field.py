@@ -36,6 +36,10 @@ class Field:
         y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
         return Field(y0, x0, y1, x1) if y1 > y0 and x1 > x0 else None
 
+    def covers(self, other: Field) -> bool:
+        """Whether it shows all of another."""
+        return self.common(other) == other
+
 
 WHOLE = Field(0.0, 0.0, 1.0, 1.0)
 

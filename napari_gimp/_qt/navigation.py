@@ -33,6 +33,8 @@ CHOICES_FILE = "viewer.json"
 CHOICE = "overview"
 PICTURE_THREAD = "gimp-read-overview"
 """Its own: the picture of one slide must not wait until another is opened."""
+LATER = "The overview is shown wherever a part of the slide is in view."
+HIDDEN = "The overview is hidden; the same key brings it back."
 NO_MPP = "How large a pixel is, is not known: answer in the Slide dock first."
 
 
@@ -104,6 +106,7 @@ class Navigation:
         """Show or hide the overview, from now on and the next time."""
         self.wanted = not self.wanted
         keep_choices(CHOICES_FILE, {CHOICE: self.wanted})
+        self._viewer.status = LATER if self.wanted else HIDDEN
         self.follow()
 
     def go_to(self, y: float, x: float) -> None:
@@ -131,9 +134,9 @@ class Navigation:
         if self._gone:
             return
         place = self.place
-        for widget, shown in ((self.overview, self.wanted), (self.badge, True)):
-            widget.setVisible(shown and place is not None)
+        self.badge.setVisible(place is not None)
         if place is None:
+            self.overview.hide()
             self._forget_slide()
             return
         self.overview.fit(place.shape, self._viewer.canvas.size)
@@ -154,7 +157,12 @@ class Navigation:
         if place is None:
             return
         lens, flat = self.lens, self._viewer.dims.ndisplay == 2
-        self.overview.show_field(field.field_of(lens, place) if flat else None)
+        shown = field.field_of(lens, place) if flat else None
+        self.overview.show_field(shown)
+        # with all of the slide on the canvas it would only cover tissue
+        self.overview.setVisible(
+            self.wanted and not (shown and shown.covers(field.WHOLE))
+        )
         text = field.magnification_text(lens, place)
         if text != self.badge.text():
             self.badge.say(text, known=place.mpp is not None)

@@ -61,9 +61,10 @@ def picture_of_the_overview(viewer: Any, deliver: Callable[[Any], None]) -> Any:
     return navigation.overview, image
 
 
-def test_the_overview_shows_the_slide_when_it_opens(
+def test_the_overview_shows_the_slide_once_a_part_of_it_is_in_view(
     viewer: Any, deliver: Callable[[Any], None]
 ) -> None:
+    viewer.scene.camera.zoom = 8.0
     overview, image = picture_of_the_overview(viewer, deliver)
 
     assert not overview.isHidden()
@@ -72,6 +73,19 @@ def test_the_overview_shows_the_slide_when_it_opens(
     x, y = inside.left() + blue * inside.width(), inside.top() + blue * inside.height()
     assert image.pixelColor(round(x), round(y)).getRgb()[:3] == (0, 0, 255)
     assert image.pixelColor(round(x) + 40, round(y)).lightness() > 200
+
+
+def test_the_overview_gives_way_to_the_whole_slide(viewer: Any, press: Press) -> None:
+    overview = scene_of(viewer).navigation.overview
+    viewer.scene.camera.zoom = 8.0
+    assert not overview.isHidden()
+    press("Alt-0")
+    assert overview.isHidden()
+    press("Q")
+    press("Q")
+    assert overview.isHidden()
+    viewer.scene.camera.zoom = 8.0
+    assert not overview.isHidden()
 
 
 def test_the_field_is_drawn_where_the_camera_looks(viewer: Any) -> None:
@@ -107,6 +121,7 @@ def test_q_hides_the_overview_and_it_stays_hidden_the_next_time(
     viewer: Any, press: Press, make_napari_viewer: Any, make_slide: Make
 ) -> None:
     overview = scene_of(viewer).navigation.overview
+    viewer.scene.camera.zoom = 8.0
     press("Q")
     assert overview.isHidden()
     assert read_choices(CHOICES_FILE) == {CHOICE: False}
@@ -114,6 +129,7 @@ def test_q_hides_the_overview_and_it_stays_hidden_the_next_time(
     another = make_napari_viewer()
     scene_of(another)
     show_slide(another, make_slide("patient-8"))
+    another.scene.camera.zoom = 8.0
 
     assert scene_of(another).navigation.overview.isHidden()
     press("Q")

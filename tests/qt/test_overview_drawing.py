@@ -82,6 +82,7 @@ def test_a_picture_of_the_canvas_is_free_of_overview_and_badge(
     viewer: Any, qtbot: Any
 ) -> None:
     navigation = scene_of(viewer).navigation
+    navigation.magnify(20)
     assert navigation.overview.isVisible()
     with_overview = viewer.screenshot(canvas_only=True, flash=False)
     navigation.toggle_overview()
