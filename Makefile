@@ -46,6 +46,7 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_features.py
 	$(BIN)/python benchmarks/bench_start.py
+	xvfb-run -a -s '-screen 0 1700x1100x24' $(BIN)/python benchmarks/bench_tour.py
 
 # Make the shipped demo model anew (about an hour on two cores).
 DEMO_WORDS := --licence "BSD-3-Clause" --description "Demonstration on synthetic \
