@@ -38,7 +38,7 @@ class KeyList(QFrame):
         self._grid.setHorizontalSpacing(PADDING_PX)
         self._grid.setVerticalSpacing(6)
         for group, rows in groupby(listed_keys(), key=lambda row: row[0]):
-            self._add(heading(group), height=GROUP_PX)
+            self._add(heading(group), height=GROUP_PX if self._grid.count() else 0)
             for _, keys, what in rows:
                 self._add(_key_cap(keys), QLabel(what))
         self._add(_faint(WHERE))
