@@ -10,9 +10,11 @@ import struct
 from pathlib import Path
 
 from napari_gimp.errors import SlideError
+from napari_gimp.slide.vms_grid import check_grid
 
 MIRAX, HAMAMATSU = (".mrxs",), (".vms", ".vmu")
 MIRAX_LIST = "Slidedat.ini"
+VMS_GROUP = "[Virtual Microscope Specimen]"
 VMU_GROUP = "[Uncompressed Virtual Microscope Specimen]"
 VMU_KIND = "36", "RGB"
 NGR_MAGIC, NGR_PIXEL_BYTES = b"GN", 6
@@ -52,6 +54,20 @@ def check_companions(path: Path) -> None:
             f"{path.name} needs {_some(missing)} beside it in "
             f"{path.parent.resolve()}: copy all files of the slide into one folder."
         )
+    check_grid(_parts(path), path.name)
+
+
+def _parts(path: Path) -> dict[tuple[int, int], Path]:
+    """Return the pictures of a VMS slide by column and row; {} of another."""
+    text = _text(path)
+    if VMS_GROUP not in text:
+        return {}
+    found = _VMS_PARTS.findall(text)
+    return {
+        (int(col or 0), int(row or 0)): path.parent / name
+        for col, row, name in found
+        if "\0" not in name
+    }
 
 
 def _check_vmu(path: Path) -> None:
@@ -90,6 +106,9 @@ def _check_ngr(file: Path) -> None:
 _MIRAX_KEYS = re.compile(r"^(?:FILE_\d+|INDEXFILE)\s*=\s*(\S.*?)\s*$", re.MULTILINE)
 _HAMAMATSU_KEYS = re.compile(
     r"^(?:ImageFile(?:\([\d,]*\))?|MapFile|MacroImage)\s*=\s*(\S.*?)\s*$", re.MULTILINE
+)
+_VMS_PARTS = re.compile(
+    r"^ImageFile(?:\((\d{1,4}),(\d{1,4})\))?\s*=\s*(\S.*?)\s*$", re.MULTILINE
 )
 _VMU_KIND = re.compile(r"^(BitsPerPixel|PixelOrder)[ \t]*=[ \t]*(\S*)", re.MULTILINE)
 _LIST_BYTES = 1 << 20
