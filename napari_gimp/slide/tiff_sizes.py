@@ -14,6 +14,8 @@ from napari_gimp.slide.tiff_levels import open_tiff
 
 MAX_TILE_PX = 1 << 26
 """Larger tiles (256 MB of RGBA) are no tiles but a damaged tag."""
+SEPARATE = 2
+"""PlanarConfiguration: each sample has tiles of its own."""
 SLACK_BYTES = 1 << 16
 """What a small tile's headers may add to twice its pixels."""
 
@@ -26,7 +28,8 @@ def check_tiles(path: Path) -> None:
     Raises
     ------
     SlideError
-        If the directories form a ring, or a tile's sides or bytes cannot be true.
+        If the directories form a ring, or number, sides or bytes of tiles cannot be
+        true.
     """
     try:
         tiff = open_tiff(path)
@@ -48,6 +51,15 @@ def _check_page(page: Any, name: str) -> None:
         raise SlideError(
             f"{name} is damaged: it states tiles of {height} x {width} px; copy the "
             "file again from its source."
+        )
+    stated = len(page.dataoffsets)
+    wanted = -(-page.imagelength // height) * -(-page.imagewidth // width)
+    if page.planarconfig == SEPARATE:
+        wanted *= page.samplesperpixel
+    if stated != wanted:  # OpenSlide reads behind the end of the list
+        raise SlideError(
+            f"{name} is damaged: it lists {stated} tiles for {wanted} of {height} x "
+            f"{width} px; copy the file again from its source."
         )
     bits = max(page.bitspersample if page.bitspersample else 8, 8)
     most = height * width * max(page.samplesperpixel, 4) * bits // 4 + SLACK_BYTES

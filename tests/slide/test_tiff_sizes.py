@@ -7,7 +7,7 @@ import pytest
 from napari_gimp.errors import SlideError
 from napari_gimp.slide.openslide import OpenSlideSource
 from napari_gimp.slide.tiff_sizes import check_tiles
-from tiff_files import change_tag, halved, picture, write_tiled
+from tiff_files import change_tag, halved, picture, write_planar, write_tiled
 from vendor_scn import write_scn
 
 
@@ -27,7 +27,16 @@ def test_a_tile_of_gigabytes_is_refused(tmp_path):
         OpenSlideSource(path)
 
 
+@pytest.mark.parametrize("rows", [1, 1 << 28])
+def test_a_picture_that_needs_other_tiles_than_are_listed_is_refused(tmp_path, rows):
+    path = write_tiled(tmp_path / "a.tif", halved(picture()))
+    change_tag(path, "ImageLength", rows)
+    with pytest.raises(SlideError, match="it lists 12 tiles for"):
+        OpenSlideSource(path)
+
+
 def test_sound_files_and_other_formats_pass(tmp_path):
     check_tiles(write_tiled(tmp_path / "a.tif", halved(picture()), compression="lzw"))
+    check_tiles(write_planar(tmp_path / "b.tif", halved(picture())))
     (tmp_path / "a.mrxs").write_bytes(b"\xff\xd8\xff\xe0 no TIFF")
     check_tiles(tmp_path / "a.mrxs")
