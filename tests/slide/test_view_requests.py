@@ -118,6 +118,7 @@ def test_the_ring_of_a_field_left_behind_is_given_up(pool, seen, source):
 
 
 def test_a_bridge_of_coarser_tiles_comes_before_a_far_field(pool, source):
+    pool.workers = 1  # two would begin in order and go on in any
     fine = MadeSource(pyramid_of(16384, 1024), tile=64)
     view = SlideView(fine)
     assert view.base.complete.wait(WAIT_S)
@@ -126,7 +127,7 @@ def test_a_bridge_of_coarser_tiles_comes_before_a_far_field(pool, source):
     view.levels[0][0:1024, 0:1024]
     settle(pool, view)
     assert fine.decoded[0][0] > 0
-    assert {place[0] for place in fine.decoded[128:]} == {0}
+    assert {place[0] for place in fine.decoded[8:]} == {0}
     view.close()
     fine.close()
 
