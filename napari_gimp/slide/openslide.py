@@ -6,13 +6,12 @@ QuPath cuts such slides to the scanned part, unless told `--no-crop`: there, pos
 are smaller by `corner_px`.
 
 OpenSlide takes a level's position in whole level-0 pixels, so that coarser levels
-whose factor is no whole number are read up to half a level-0 pixel off (Leica SCN: up
-to one pixel of that level); level 0 is exact.
+whose factor is no whole number are read up to half a level-0 pixel off; level 0 is
+exact.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.companions import companions
 from napari_gimp.slide.factors import level_factors
 from napari_gimp.slide.fingerprint import fingerprint
+from napari_gimp.slide.leica import Axis, Span, axes, between
 from napari_gimp.slide.refusals import UnknownFormatError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
@@ -78,7 +78,7 @@ class OpenSlideSource(TiledSource):
         icc = _sample(self._handle, path).info.get("icc_profile")
         super().__init__(self._handle.use(lambda slide: _facts(slide, path, icc)))
         self._factors = self._handle.use(lambda slide: slide.level_downsamples)
-        self._start = self._handle.use(_start) if self._is_leica else None
+        self._axes = self._handle.use(self._leica_axes)
 
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
         """Return one tile (h, w, 3), cut off at the edge of the level.
@@ -91,14 +91,15 @@ class OpenSlideSource(TiledSource):
             If the file is gone.
         """
         height, width, _ = self._tile_shape(level, row, col)
-        corner = self._corner_of(level, row, col)
+        ys, xs = self._spans(level, row, col)
+        corner, size = (xs.corner, ys.corner), (width + xs.more, height + ys.more)
         try:
             image = self._handle.use(
-                lambda slide: slide.read_region(corner, level, (width, height))
+                lambda slide: slide.read_region(corner, level, size)
             )
         except self._broken as error:
             raise self._damaged(level, row, col, error) from error
-        return _on_white(image)
+        return between(_on_white(image), ys.share, xs.share)
 
     def read_associated(self, name: str) -> Pixels:
         """Return an associated image (height, width, 3).
@@ -130,20 +131,19 @@ class OpenSlideSource(TiledSource):
         super().close()
         self._handle.close()
 
-    def _corner_of(self, level: int, row: int, col: int) -> tuple[int, int]:
-        """Return x and y in level-0 px by which OpenSlide finds a tile's corner."""
+    def _spans(self, level: int, row: int, col: int) -> tuple[Span, Span]:
+        """Return what to read along y and x for a tile."""
         tile, factor = self.levels[level].tile, self._factors[level]
-        place = col * tile[1], row * tile[0]
-        if self._start is None:
-            return _corner_near(place[0], factor), _corner_near(place[1], factor)
-        return (
-            _corner_of_leica(place[0], factor, self._start[0]),
-            _corner_of_leica(place[1], factor, self._start[1]),
-        )
+        y, x = row * tile[0], col * tile[1]
+        if not self._axes:
+            return Span(round(y * factor)), Span(round(x * factor))
+        axis_y, axis_x = self._axes[level]
+        return axis_y.span(y), axis_x.span(x)
 
-    @property
-    def _is_leica(self) -> bool:
-        return self.properties.get("vendor") == "leica"
+    def _leica_axes(self, slide: Any) -> tuple[tuple[Axis, Axis], ...]:
+        """Return how the levels of a Leica slide lie; of others they need no care."""
+        leica = self.properties.get("vendor") == "leica"
+        return axes(slide, self.levels) if leica else ()
 
 
 class _Handle:
@@ -266,12 +266,6 @@ def _fingerprint(path: Path, stated: Mapping[str, str]) -> str:
     return fingerprint(path, companions(path))
 
 
-def _start(slide: Any) -> tuple[int, int]:
-    """Return x and y in level-0 px of where the first scanned part starts."""
-    x, y = (int(slide.properties.get(f"openslide.region[0].{v}", 0)) for v in "xy")
-    return x, y
-
-
 def _tile(stated: Mapping[str, str], level: int) -> tuple[int, int]:
     """Return height and width of the blocks to read: one native tile, or several."""
     height, width = (
@@ -285,23 +279,6 @@ def _block(native: int) -> int:
     if not 0 < native <= 4 * NEAR_TILE:
         return NEAR_TILE
     return native * max(1, NEAR_TILE // native) if native < NEAR_TILE // 2 else native
-
-
-def _corner_near(position: int, factor: float) -> int:
-    """Return the level-0 px nearest to a position in a level's px."""
-    return round(position * factor)
-
-
-def _corner_of_leica(position: int, factor: float, start: int) -> int:
-    """Return the level-0 px that OpenSlide takes for a position in a level's px.
-
-    It rounds the distance to where the scanned part starts (level-0 px) towards
-    zero. So before the start a px less is wanted than behind it: blocks on either
-    side would else lie one px apart.
-    """
-    exact = round(position * factor, 6)  # 4.0000000001 px are 4
-    before = position < start / factor - 0.5
-    return math.floor(exact) if before else math.ceil(exact)
 
 
 def _resolution(stated: Mapping[str, str]) -> Resolution:

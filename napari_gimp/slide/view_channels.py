@@ -85,7 +85,7 @@ def contrast_of(pixels: Pixels) -> tuple[float, float]:
     known = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
     if not known.size:
         return 0.0, 1.0
-    low, high = np.percentile(known, (DARK, BRIGHT))
+    low, high = np.percentile(known.astype(np.float64), (DARK, BRIGHT))
     if high > low:
         return float(low), float(high)
     most = float(known.max())

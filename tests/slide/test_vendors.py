@@ -226,6 +226,36 @@ def test_a_leica_slide_states_where_the_picture_lies(tmp_path, levels):
         assert (slide.read_region(0, 0, 0, 64, 1760) == 255).all()
 
 
+@pytest.mark.parametrize("margin_px", [(61, 131), (7, 3), (90, 5)])
+def test_a_leica_picture_that_starts_anywhere_lies_there_in_every_level(
+    tmp_path, margin_px
+):
+    """No level's factor divides the margin, so its pixels lie between the canvas'."""
+    finest = np.full((1024, 1536, 3), 230, np.uint8)
+    spots = [(200, 300), (700, 1200), (512, 768)]
+    for y, x in spots:
+        finest[y : y + 96, x : x + 96] = 20
+    levels = [averaged(finest, Fraction(factor)) for factor in (1, 4, 16)]
+    path = write_scn(tmp_path / "a.scn", levels, margin_px=margin_px)
+    with open_slide(path) as slide:
+        for number, level in enumerate(slide.levels):
+            dark = 230.0 - slide.read_region(number, 0, 0, *level.shape)[..., 1]
+            for spot in spots:
+                truth = [a + b + 48 for a, b in zip(spot, margin_px, strict=True)]
+                found = dark_centre(dark.clip(0), level.downsample[0], truth)
+                np.testing.assert_allclose(found, truth, atol=0.5)
+
+
+def dark_centre(
+    dark: np.ndarray, factor: float, near: list[int]
+) -> tuple[float, float]:
+    """Return the level-0 row and column of the dark square near a place."""
+    ys, xs = ((np.arange(side) + 0.5) * factor for side in dark.shape)
+    there = dark * (np.abs(ys - near[0]) < 100)[:, None] * (np.abs(xs - near[1]) < 100)
+    total = there.sum()
+    return (there.sum(1) * ys).sum() / total, (there.sum(0) * xs).sum() / total
+
+
 def test_a_slide_filled_by_its_picture_states_no_bounds(tmp_path, levels):
     with open_slide(write_scn(tmp_path / "a.scn", levels)) as slide:
         assert "bounds" not in slide.properties
