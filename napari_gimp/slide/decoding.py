@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 class DecodePool:
     """Daemon threads that work off a stack, and an idle lane below it.
 
-    A key is queued once, and not at all while its work is being done.
+    A key is queued once. Asked for while its work is being done, it is done once
+    more: that work may have told its news before anybody wanted it.
 
     Parameters
     ----------
@@ -43,6 +44,7 @@ class DecodePool:
         self.limit = limit
         self._stack: OrderedDict[Key, Work] = OrderedDict()
         self._idle: OrderedDict[Key, Work] = OrderedDict()
+        self._again: dict[Key, Work] = {}
         self._flying: dict[Key, bool] = {}  # is it idle work?
         self._generations: dict[Hashable, int] = {}
         self._ready = threading.Condition()
@@ -98,7 +100,7 @@ class DecodePool:
     def pending(self, owner: Hashable) -> int:
         """Return how much of an owner's work is queued or being done, idle or not."""
         with self._ready:
-            lanes = self._stack, self._idle, self._flying
+            lanes = self._stack, self._idle, self._flying, self._again
             return sum(key[0] == owner for lane in lanes for key in lane)
 
     def __len__(self) -> int:
@@ -106,7 +108,8 @@ class DecodePool:
 
     def _push(self, key: Key, work: Work) -> None:
         self._idle.pop(key, None)
-        if key in self._flying:
+        if key in self._flying:  # what is asked now may have come just too late for it
+            self._again[key] = work
             return
         self._stack[key] = work
         self._stack.move_to_end(key)
@@ -118,7 +121,7 @@ class DecodePool:
             self._idle[key] = work
 
     def _drop(self, owner: Hashable) -> None:
-        for lane in (self._stack, self._idle):
+        for lane in (self._stack, self._idle, self._again):
             for key in [key for key in lane if key[0] == owner]:
                 del lane[key]
 
@@ -164,6 +167,9 @@ class DecodePool:
     def _finish(self, key: Key) -> None:
         with self._ready:
             del self._flying[key]
+            if (work := self._again.pop(key, None)) is not None:
+                self._push(key, work)
+                self._ready.notify()
             if self._idle and not self._stack:
                 self._ready.notify(len(self._idle))
 

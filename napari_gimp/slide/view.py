@@ -168,8 +168,11 @@ class SlideView:
         out = self._canvas(number, channel, area)
         found, missing, damaged = self._looked_up(number, area)
         self._ask(number, area, channel or 0, missing)
-        if missing and self.requests.wait(channel or 0):
+        if missing:
+            asked = missing
+            self.requests.wait(channel or 0)
             found, missing, damaged = self._looked_up(number, area)
+            self.requests.seen(channel or 0, {*asked}.difference(missing))
         self._calm.clear()
         try:
             if missing or damaged:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from napari_gimp.slide.decoding import decode_pool
 from napari_gimp.slide.view_tiles import Area, Place
@@ -101,19 +101,24 @@ class Requests:
         """Whether so many tiles are likely to come sooner than a refresh takes."""
         return count * self._tile_s <= self._patience
 
-    def wait(self, eye: int) -> bool:
-        """Wait for what was asked for, if it is likely to come soon.
-
-        Returns whether it was worth it: something may have come.
-        """
+    def wait(self, eye: int) -> None:
+        """Wait for what was asked for, if it is likely to come soon."""
         with self._lock:
             waiting = self._waiting.get(eye)
             if not waiting or not self.soon(len(waiting)):
-                return False
+                return
             self._watched.add(eye)
             self._lock.wait_for(lambda: not self._waiting[eye], self._patience)
             self._watched.discard(eye)
-            return True
+
+    def seen(self, eye: int, places: Iterable[Place]) -> None:
+        """Wait no more for what is in the picture.
+
+        A tile may come after a picture's tiles were looked up and before they are
+        asked for: nobody would tell of it, and the picture would stay incomplete.
+        """
+        with self._lock:
+            self._waiting.get(eye, set()).difference_update(places)
 
     def arrived(self, place: Place) -> bool:
         """Take note of a tile; return whether it is time to look again."""

@@ -159,9 +159,16 @@ def test_idle_work_leaves_half_of_the_threads_free():
     gates[2].go.set()
 
 
-def test_what_is_being_done_is_not_queued_again(blocked):
+def test_what_is_asked_for_while_it_is_being_done_is_done_once_more(blocked):
+    """Its news may have come before anybody wanted to hear them."""
     blocked.request("x", 0, [-1])
-    blocked.request("x", 0, [], idle=[-1])
+    blocked.request("x", 0, [-1])
+    assert blocked.run() == [-1]
+
+
+def test_a_new_generation_drops_also_what_was_to_be_done_once_more(blocked):
+    blocked.request("x", 0, [-1])
+    blocked.request("x", 1, [])
     assert blocked.run() == []
 
 

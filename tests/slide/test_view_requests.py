@@ -65,6 +65,30 @@ def places_at(source: MadeSource, level: int) -> set[tuple[int, int]]:
     return {(row, col) for at, row, col in source.decoded if at == level}
 
 
+def test_tiles_that_come_just_before_they_are_asked_for_are_in_the_picture(
+    pool, monkeypatch
+):
+    """They came after the look at the cache, and nobody would tell of them again."""
+    finest, *coarser = pyramid_of(2048, 2048)
+    with MadeSource([255 - finest, *coarser]) as source:
+        view = SlideView(source)
+        assert view.base.complete.wait(WAIT_S)
+        look = view.requests.look
+
+        def look_late(field, eye, missing, **more):
+            for place in missing:
+                view.tiles.decoded(place)
+                view.requests.arrived(place)
+            look(field, eye, missing, **more)
+
+        monkeypatch.setattr(view.requests, "look", look_late)
+        monkeypatch.setattr(view.requests, "soon", lambda count: False)
+        monkeypatch.setattr(pool, "request", lambda *args, **idle: None)
+        painted = view.levels[0][FIELD]
+        view.close()
+    np.testing.assert_array_equal(painted, 255 - finest[FIELD])
+
+
 def test_a_field_left_behind_is_not_decoded(pool, seen, source):
     source.gate.clear()
     source.forget()
