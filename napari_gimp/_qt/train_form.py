@@ -17,13 +17,15 @@ LABELS = {
     "genes": "Gene table",
     "out": "Run folder",
     "start": "Start from",
-    "srgb": "Convert to sRGB (ICC)",
+    "srgb": "Colours",
     "batch": "Batch, patients",
     "lr": "Learning rate",
     "fold": "Held-out fold",
     "mask_ratio": "Masked part",
     "lambda_triplet": "Triplet weight",
 }
+CHECKS = {"srgb": "Convert to sRGB (ICC)"}
+"""What stands beside a box, where its label alone would not say it."""
 TIPS = {
     "stage": "pretrain learns from slides and genes without labels; finetune predicts",
     "manifest": "CSV: patient, slide, sample, label, site",
@@ -121,6 +123,8 @@ def _made(field: Field[Any], hint: Any, label: str, options: dict[str, Any]) -> 
     if hint in (Path, Path | None):
         return _path(field.name, label, options)
     default = {} if field.default is MISSING else {"value": field.default}
+    if field.name in CHECKS:
+        options |= {"text": CHECKS[field.name]}
     return create_widget(
         annotation=hint, name=field.name, label=label, options=options, **default
     )
