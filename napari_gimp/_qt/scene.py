@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QWidget
 
@@ -45,6 +46,8 @@ TAP_S = 0.3
 NO_MAP = "There is no map yet. Run an analysis in the Analyse dock."
 NO_DOCK = "Open the Analyse dock to run: Plugins > GIMP > 2 Analyse."
 
+FIRST_SLIDE_MS = 2500
+"""What may wait until the first slide is on the screen begins after this time."""
 SLOW_LIBRARIES = ("scipy.stats", "matplotlib.font_manager", "napari_gimp.plots")
 
 _SCENES: weakref.WeakValueDictionary[int, Scene] = weakref.WeakValueDictionary()
@@ -78,7 +81,8 @@ class Scene:
         canvas = canvas_of(viewer)
         self.navigation = None if canvas is None else Navigation(self, canvas)
         self._bind_keys()
-        read_job(import_slow_libraries).start()
+        if canvas is not None:
+            QTimer.singleShot(FIRST_SLIDE_MS, canvas, import_soon)
 
     def choose_slide(self, layer: Any) -> None:
         """Make a slide layer the one to analyse; the old results go."""
@@ -232,6 +236,11 @@ def canvas_of(viewer: Any) -> QWidget | None:
     qt_viewer = getattr(window, "_qt_viewer", None)  # there is no public way
     canvas: QWidget | None = None if qt_viewer is None else qt_viewer.canvas.native
     return canvas
+
+
+def import_soon() -> None:
+    """Import in the background what docks and maps will need."""
+    read_job(import_slow_libraries).start()
 
 
 def import_slow_libraries() -> None:
