@@ -123,11 +123,12 @@ def _made(field: Field[Any], hint: Any, label: str, options: dict[str, Any]) -> 
     if hint in (Path, Path | None):
         return _path(field.name, label, options)
     default = {} if field.default is MISSING else {"value": field.default}
-    if field.name in CHECKS:
-        options |= {"text": CHECKS[field.name]}
-    return create_widget(
+    made: Any = create_widget(
         annotation=hint, name=field.name, label=label, options=options, **default
     )
+    if field.name in CHECKS:
+        made.native.setText(CHECKS[field.name])
+    return made
 
 
 def _path(name: str, label: str, options: dict[str, Any]) -> Any:
