@@ -72,36 +72,43 @@ class Axis:
         return Span(corner, share) if share > NO_SHARE else Span(corner)
 
 
-def axes(slide: Any, levels: tuple[Level, ...]) -> tuple[tuple[Axis, Axis], ...]:
-    """Return how each level lies along y and x, by the first scanned part.
+def axes(slide: Any, number: int, level: Level) -> tuple[Axis, Axis]:
+    """Return how a level lies along y and x, by the first scanned part.
 
     Parameters
     ----------
     slide
         OpenSlide's handle.
-    levels
-        The levels, with the factors by which they were made.
+    number, level
+        The level, with the factor by which it was made.
+
+    Raises
+    ------
+    openslide.OpenSlideError
+        If the picture's first corner cannot be decoded; see `assumed_axes`.
     """
-    start = [int(slide.properties.get(f"openslide.region[0].{v}", 0)) for v in "yx"]
-    return tuple(
-        _axes(slide, number, start[0] / fy, start[1] / fx)
-        for number, (fy, fx) in enumerate(level.downsample for level in levels)
-    )
-
-
-def _axes(slide: Any, level: int, y: float, x: float) -> tuple[Axis, Axis]:
-    """Return both axes of a level on which the picture starts at (y, x) px."""
-    factor = slide.level_downsamples[level]
-    before = [math.floor(place) - REACH_PX for place in (y, x)]
-    corner = [math.floor(place * factor) for place in before]
+    y, x = _start(slide, level)
+    factor = slide.level_downsamples[number]
+    corner = [math.floor((math.floor(v) - REACH_PX) * factor) for v in (y, x)]
     size = 2 * REACH_PX + 1
-    image = slide.read_region((corner[1], corner[0]), level, (size, size))
+    image = slide.read_region((corner[1], corner[0]), number, (size, size))
     opaque = np.asarray(image)[:, :, 3]
-    origins = [
-        _origin(opaque.max(axis=1) > 0, corner[0] / factor, y),
-        _origin(opaque.max(axis=0) > 0, corner[1] / factor, x),
-    ]
-    return Axis(y, origins[0], factor), Axis(x, origins[1], factor)
+    origin_y = _origin(opaque.max(axis=1) > 0, corner[0] / factor, y)
+    origin_x = _origin(opaque.max(axis=0) > 0, corner[1] / factor, x)
+    return Axis(y, origin_y, factor), Axis(x, origin_x, factor)
+
+
+def assumed_axes(slide: Any, number: int, level: Level) -> tuple[Axis, Axis]:
+    """Return how a level lies if OpenSlide rounds down; it may be a px off."""
+    y, x = _start(slide, level)
+    factor = slide.level_downsamples[number]
+    return Axis(y, math.floor(y), factor), Axis(x, math.floor(x), factor)
+
+
+def _start(slide: Any, level: Level) -> tuple[float, float]:
+    """Return where the first scanned part starts (y, x), px of a level."""
+    y, x = (int(slide.properties.get(f"openslide.region[0].{v}", 0)) for v in "yx")
+    return y / level.downsample[0], x / level.downsample[1]
 
 
 def _origin(there: np.ndarray[Any, Any], place: float, start: float) -> int:

@@ -25,7 +25,7 @@ from napari_gimp.errors import SlideError
 from napari_gimp.slide.companions import companions
 from napari_gimp.slide.factors import level_factors
 from napari_gimp.slide.fingerprint import fingerprint
-from napari_gimp.slide.leica import Axis, Span, axes, between
+from napari_gimp.slide.leica import Axis, Span, assumed_axes, axes, between
 from napari_gimp.slide.refusals import UnknownFormatError
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels, Resolution
@@ -78,7 +78,7 @@ class OpenSlideSource(TiledSource):
         icc = _sample(self._handle, path).info.get("icc_profile")
         super().__init__(self._handle.use(lambda slide: _facts(slide, path, icc)))
         self._factors = self._handle.use(lambda slide: slide.level_downsamples)
-        self._axes = self._handle.use(self._leica_axes)
+        self._axes = self._leica_axes()
 
     def decode_tile(self, level: int, row: int, col: int) -> Pixels:
         """Return one tile (h, w, 3), cut off at the edge of the level.
@@ -140,10 +140,17 @@ class OpenSlideSource(TiledSource):
         axis_y, axis_x = self._axes[level]
         return axis_y.span(y), axis_x.span(x)
 
-    def _leica_axes(self, slide: Any) -> tuple[tuple[Axis, Axis], ...]:
+    def _leica_axes(self) -> tuple[tuple[Axis, Axis], ...]:
         """Return how the levels of a Leica slide lie; of others they need no care."""
-        leica = self.properties.get("vendor") == "leica"
-        return axes(slide, self.levels) if leica else ()
+        if self.properties.get("vendor") != "leica":
+            return ()
+        return tuple(self._level_axes(n, level) for n, level in enumerate(self.levels))
+
+    def _level_axes(self, number: int, level: Level) -> tuple[Axis, Axis]:
+        try:
+            return self._handle.use(partial(axes, number=number, level=level))
+        except self._broken:  # the corner is damaged, the rest need not be
+            return self._handle.use(partial(assumed_axes, number=number, level=level))
 
 
 class _Handle:

@@ -246,6 +246,20 @@ def test_a_leica_picture_that_starts_anywhere_lies_there_in_every_level(
                 np.testing.assert_allclose(found, truth, atol=0.5)
 
 
+def test_a_leica_slide_whose_first_coarse_tile_is_damaged_still_opens(tmp_path, levels):
+    path = write_scn(tmp_path / "a.scn", levels[:2], margin_px=(61, 131))
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages[1].dataoffsets[0]
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * 64)
+    with open_slide(path) as slide:
+        slide.read_region(1, 0, 0, *slide.levels[1].shape)
+        assert [place[0] for place in slide.damage.places] == [1]
+        found = slide.read_region(0, 61, 131, 512, 512).astype(int)
+    assert abs(found - levels[0][:512, :512]).mean() < 5  # JPEG
+
+
 def dark_centre(
     dark: np.ndarray, factor: float, near: list[int]
 ) -> tuple[float, float]:
