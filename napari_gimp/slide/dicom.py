@@ -116,20 +116,14 @@ class DicomSource(TiledSource):
                 tile[:, :, channel] = plane[:height, :width, 0]
         return tile
 
-    def read_associated(self, name: str) -> Pixels:
+    def decode_associated(self, name: str) -> Pixels:
         """Return the label, macro or thumbnail image (height, width, channels).
 
         Raises
         ------
         SlideError
-            If the slide has no such image or it is damaged.
+            If it is damaged.
         """
-        self._check_open()
-        if name not in self.associated:
-            raise SlideError(
-                f"{self.path.name} has no image called {name!r}; it has "
-                f"{', '.join(self.associated) or 'none'}."
-            )
         with ExitStack() as files:
             images = open_images(self._beside[name])
             for image in images:

@@ -86,11 +86,6 @@ class FlatSource(TiledSource):
             return parts[0]  # a view: the one band stays as long as the picture
         return np.concatenate(parts)
 
-    def read_associated(self, name: str) -> Pixels:
-        """Raise SlideError: a plain picture has no other images."""
-        self._check_open()
-        raise SlideError(f"{self.path.name} has no image called {name!r}; it has none.")
-
     def close(self) -> None:
         """Release the file and the pixels."""
         super().close()

@@ -126,20 +126,14 @@ class OmeZarrSource(TiledSource):
             return self._from_chunks(level, y, x)
         return self._read(level, y, x)
 
-    def read_associated(self, name: str) -> Pixels:
+    def decode_associated(self, name: str) -> Pixels:
         """Return the label, macro or thumbnail image (height, width, channels).
 
         Raises
         ------
         SlideError
-            If there is no such image or it is damaged.
+            If it is damaged.
         """
-        self._check_open()
-        if name not in self.associated:
-            raise SlideError(
-                f"{self.path.name} has no image called {name!r}; it has "
-                f"{', '.join(self.associated) or 'none'}."
-            )
         series = self._beside[name]
         plane = _plane(series, series.finest(), series.finest())
         try:

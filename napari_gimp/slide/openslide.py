@@ -101,20 +101,14 @@ class OpenSlideSource(TiledSource):
             raise self._damaged(level, row, col, error) from error
         return between(_on_white(image), ys.share, xs.share)
 
-    def read_associated(self, name: str) -> Pixels:
+    def decode_associated(self, name: str) -> Pixels:
         """Return an associated image (height, width, 3).
 
         Raises
         ------
         SlideError
-            If the slide has no such image or it is damaged.
+            If it is damaged.
         """
-        self._check_open()
-        if name not in self.associated:
-            raise SlideError(
-                f"{self.path.name} has no image called {name!r}; it has "
-                f"{', '.join(self.associated) or 'none'}."
-            )
         try:
             image = self._handle.use(lambda slide: slide.associated_images[name])
         except OSError as error:

@@ -106,20 +106,14 @@ class TiffSource(TiledSource):
         tile = tile[:height, :width]
         return tile if finish is None else finish(tile)
 
-    def read_associated(self, name: str) -> Pixels:
+    def decode_associated(self, name: str) -> Pixels:
         """Return the label, macro or thumbnail image (height, width, channels).
 
         Raises
         ------
         SlideError
-            If the slide has no such image, or it is damaged.
+            If it is damaged.
         """
-        self._check_open()
-        if name not in self.associated:
-            raise SlideError(
-                f"{self.path.name} has no image called {name!r}; it has "
-                f"{', '.join(self.associated) or 'none'}."
-            )
         try:
             return associated_pixels(self._image.associated[name], name)
         except Exception as error:  # damaged tags break tifffile in every way

@@ -102,9 +102,25 @@ class TiledSource(ABC):
             If the file can no longer be read; it may be the cause of a TileError.
         """
 
-    @abstractmethod
     def read_associated(self, name: str) -> Pixels:
-        """Return an associated image (height, width, channels)."""
+        """Return an associated image (height, width, channels).
+
+        Raises
+        ------
+        SlideError
+            If the slide has no such image or it is damaged.
+        """
+        self._check_open()
+        if name not in self.associated:
+            raise SlideError(
+                f"{self.path.name} has no image called {name!r}; it has "
+                f"{', '.join(self.associated) or 'none'}."
+            )
+        return self.decode_associated(name)
+
+    def decode_associated(self, name: str) -> Pixels:
+        """Return an image that `associated` names; for readers that name any."""
+        raise NotImplementedError
 
     def tile(self, level: int, row: int, col: int) -> Pixels:
         """Return one native tile (h, w, C), read-only, from the cache or decoded.
