@@ -6,6 +6,7 @@ feature size, D model width, G genes, C classes, T tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -32,6 +33,10 @@ class Bag:
         Class index, None where unknown.
     patient
         The patient's identifier in the cohort.
+    days
+        Days until death or last contact, None where unknown.
+    event
+        True if the patient died on that day, False if alive at last contact.
 
     Raises
     ------
@@ -44,6 +49,8 @@ class Bag:
     genes: Tensor | None = None
     label: int | None = None
     patient: str = ""
+    days: float | None = None
+    event: bool = False
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or self.coords_um.shape != (len(self.features), 2):
@@ -72,6 +79,11 @@ class Batch:
         (B,) bool, True for patients with a profile.
     labels
         (B,) int64, -1 where unknown.
+    days
+        (B,) float64 days until death or last contact, NaN where unknown; None if no
+        patient has them.
+    event
+        (B,) bool, True where the patient died; None likewise.
     """
 
     features: Tensor
@@ -80,6 +92,8 @@ class Batch:
     genes: Tensor | None
     has_genes: Tensor
     labels: Tensor
+    days: Tensor | None = None
+    event: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -116,12 +130,23 @@ def collate(bags: Sequence[Bag]) -> Batch:
         genes=_stack_genes(bags, sizes.pop()) if sizes else None,
         has_genes=torch.tensor([b.genes is not None for b in bags]),
         labels=torch.tensor([-1 if b.label is None else b.label for b in bags]),
+        **_survival(bags),
     )
 
 
 def _stack_genes(bags: Sequence[Bag], size: int) -> Tensor:
     absent = torch.zeros(size)
     return torch.stack([absent if b.genes is None else b.genes for b in bags])
+
+
+def _survival(bags: Sequence[Bag]) -> dict[str, Tensor]:
+    if all(bag.days is None for bag in bags):
+        return {}
+    days = [math.nan if bag.days is None else bag.days for bag in bags]
+    return {
+        "days": torch.tensor(days, dtype=torch.float64),
+        "event": torch.tensor([bag.event for bag in bags]),
+    }
 
 
 def _check_equal(what: str, values: set[int]) -> None:

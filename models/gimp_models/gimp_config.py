@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
-from gimp_models.errors import ConfigError
+from gimp_models.config import Config
 from gimp_models.grouping import contiguous
 from gimp_models.order import Order
 
-__all__ = ["SIZES", "GimpConfig"]
+__all__ = ["GimpConfig"]
 
 MaskMode = Literal["block", "random"]
 Grouping = Literal["contiguous", "pathway", "correlation"]
@@ -23,9 +23,23 @@ _CHOICES = {
     "grouping": get_args(Grouping),
 }
 
+_SIZES: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {
+        "width": 128,
+        "heads": 4,
+        "gene_width": 64,
+        "gene_heads": 4,
+        "fragment": 32,
+        "fragments_per_group": 8,
+        "per_fragment": True,  # few fragments: cheap, and names single genes better
+    },
+    "small": {"width": 256, "gene_width": 128},
+    "base": {},
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GimpConfig:
+class GimpConfig(Config):
     """Sizes and options of GiMP; the defaults are the `base` size.
 
     Parameters
@@ -73,6 +87,9 @@ class GimpConfig:
         If sizes or options contradict each other.
     """
 
+    MODEL: ClassVar[str] = "GiMP"
+    SIZES: ClassVar[Mapping[str, Mapping[str, Any]]] = _SIZES
+
     patch_features: int
     genes: int
     classes: int
@@ -102,7 +119,7 @@ class GimpConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self)
-        _check_choices(self)
+        self.require_choices(_CHOICES)
         _check_groups(self)
 
     @classmethod
@@ -118,36 +135,8 @@ class GimpConfig:
         ConfigError
             If the size is unknown.
         """
-        if size not in SIZES:
-            raise ConfigError(
-                f"There is no size {size!r} of GiMP: choose one of {', '.join(SIZES)}."
-            )
         config = cls(patch_features=patch_features, genes=genes, classes=classes)
-        return replace(config, **SIZES[size])
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> GimpConfig:
-        """Rebuild a config from what `as_dict` wrote.
-
-        Raises
-        ------
-        ConfigError
-            If a field is unknown or missing.
-        """
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ConfigError(
-                f"GiMP's config has no {', '.join(unknown)}: the model was written by "
-                "a newer version; update napari-gimp."
-            )
-        try:
-            return cls(**{name: _frozen(value) for name, value in values.items()})
-        except TypeError as error:
-            raise ConfigError(f"GiMP's config is incomplete: {error}.") from error
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON can hold."""
-        return asdict(self)
+        return replace(config, **cls.size(size))
 
     @property
     def gene_groups(self) -> tuple[tuple[int, ...], ...]:
@@ -166,52 +155,21 @@ class GimpConfig:
         return replace(self, grouping=grouping, groups=held, group_names=tuple(names))
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "width": 128,
-        "heads": 4,
-        "gene_width": 64,
-        "gene_heads": 4,
-        "fragment": 32,
-        "fragments_per_group": 8,
-        "per_fragment": True,  # few fragments: cheap, and names single genes better
-    },
-    "small": {"width": 256, "gene_width": 128},
-    "base": {},
-}
-
-
-def _frozen(value: Any) -> Any:
-    """JSON lists back to tuples."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
 def _check_sizes(config: GimpConfig) -> None:
-    for name in ("patch_features", "genes", "classes", "depth", "window", "landmarks"):
-        _check(getattr(config, name) >= 1, name, config, "at least 1")
-    _check(config.width % (4 * config.heads) == 0, "width", config, "a multiple of 4 H")
+    config.require_positive("patch_features", "genes", "classes", "depth", "window")
+    config.require_positive("landmarks")
+    fits = config.width % (4 * config.heads) == 0
+    config.require(fits, "width", "a multiple of 4 H")
     fits = config.gene_width % config.gene_heads == 0
-    _check(fits, "gene_width", config, "a multiple of gene_heads")
-    _check(0 < config.mask_ratio < 1, "mask_ratio", config, "between 0 and 1")
-    _check(0 <= config.dropout < 1, "dropout", config, "from 0 to below 1")
-
-
-def _check_choices(config: GimpConfig) -> None:
-    for name, allowed in _CHOICES.items():
-        right = f"one of {', '.join(allowed)}"
-        _check(getattr(config, name) in allowed, name, config, right)
+    config.require(fits, "gene_width", "a multiple of gene_heads")
+    config.require(0 < config.mask_ratio < 1, "mask_ratio", "between 0 and 1")
+    config.require(0 <= config.dropout < 1, "dropout", "from 0 to below 1")
 
 
 def _check_groups(config: GimpConfig) -> None:
     explicit = bool(config.groups)
     right = "contiguous without groups, or pathway or correlation with groups"
-    _check(explicit == (config.grouping != "contiguous"), "grouping", config, right)
+    config.require(explicit == (config.grouping != "contiguous"), "grouping", right)
     inside = all(0 <= gene < config.genes for group in config.groups for gene in group)
-    _check(inside, "genes", config, "more than the largest gene index of the groups")
-    _check(all(config.groups), "grouping", config, "without an empty group")
-
-
-def _check(holds: bool, name: str, config: GimpConfig, right: str) -> None:
-    if not holds:
-        value = getattr(config, name)
-        raise ConfigError(f"GiMP's {name} is {value!r}, it must be {right}.")
+    config.require(inside, "genes", "more than the largest gene index of the groups")
+    config.require(all(config.groups), "grouping", "without an empty group")

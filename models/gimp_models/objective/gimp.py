@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -22,11 +21,11 @@ from gimp_models.losses import (
     standardise,
 )
 from gimp_models.masking import draw_mask, drop_genes, sample_patches, sample_window
+from gimp_models.objective.parts import LossParts
 
 __all__ = [
     "GimpFinetune",
     "GimpPretrain",
-    "LossParts",
     "Triplets",
     "parameter_groups",
 ]
@@ -34,23 +33,6 @@ __all__ = [
 Triplets = Literal["labels", "pairs"]
 
 _PAIR_GENE_DROPOUT = 0.2  # second view of a patient in "pairs" mode
-
-
-@dataclass(frozen=True, slots=True)
-class LossParts:
-    """A loss and what it is made of.
-
-    Parameters
-    ----------
-    total
-        Scalar to minimise, with its graph.
-    parts
-        Named scalars without graph, for the log; some are yardsticks that are not
-        part of the total.
-    """
-
-    total: Tensor
-    parts: Mapping[str, Tensor]
 
 
 class GimpPretrain(nn.Module):
