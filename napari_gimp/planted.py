@@ -101,13 +101,14 @@ def measure_planted(run_folder: Path | str) -> Planted:
     RunError
         If the folder holds no fine-tuned run.
     """
-    from gimp_models.checkpoint import load
+    from gimp_models.checkpoint import load_as
+    from gimp_models.gimp import Gimp
 
     from napari_gimp.training.evaluate import held_out_bags, read_run
 
     run = read_run(Path(run_folder))
     truth = read_modules(run.manifest.parent)
-    checkpoint = load(run.folder.best)
+    checkpoint = load_as(run.folder.best, Gimp)
     bags = held_out_bags(run, checkpoint)
     planted = class_genes(truth)
     labelled = [(bag, _class_of(bag, bags.classes)) for bag in bags.test]

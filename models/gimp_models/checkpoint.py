@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -23,10 +23,22 @@ from torch import Tensor, nn
 from gimp_models.card import Card
 from gimp_models.decoder import PixelDecoder
 from gimp_models.errors import CheckpointError, ConfigError
-from gimp_models.gimp import Gimp
-from gimp_models.registry import MODELS, build, name_of
+from gimp_models.expectation import Expectation, require
+from gimp_models.registry import MODELS, build, find, name_of
 
-__all__ = ["CARD", "WEIGHTS", "Card", "Checkpoint", "load", "read_card", "save"]
+__all__ = [
+    "CARD",
+    "WEIGHTS",
+    "Card",
+    "Checkpoint",
+    "Expectation",
+    "load",
+    "load_as",
+    "read_card",
+    "save",
+]
+
+ModelT = TypeVar("ModelT", bound=nn.Module, covariant=True)
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
@@ -35,7 +47,7 @@ _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Generic[ModelT]):
     """A model as it was saved.
 
     Parameters
@@ -45,10 +57,10 @@ class Checkpoint:
     card
         What must be known to use it.
     decoder
-        Features to thumbnails, None if the checkpoint has none.
+        Patch features to thumbnails, None if the checkpoint has none.
     """
 
-    model: Gimp
+    model: ModelT
     card: Card
     decoder: PixelDecoder | None = None
 
@@ -70,7 +82,8 @@ def save(
     card
         Its card; architecture, config, choices (if empty) and sha256 are filled in.
     decoder
-        Its pixel decoder, saved beside the model's weights.
+        Its pixel decoder, saved beside the model's weights; only a model of patch
+        features can have one.
 
     Returns
     -------
@@ -80,12 +93,13 @@ def save(
     Raises
     ------
     CheckpointError
-        If the model is not registered, the card does not fit it, or the folder's
-        place holds something that is no checkpoint.
+        If the model is not registered, card or decoder do not fit it, or the
+        folder's place holds something that is no checkpoint.
     """
     folder = Path(folder)
     _check_replaceable(folder)
     card = _completed(card, model)
+    _check_decoder(model, decoder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -97,7 +111,12 @@ def save(
     return card
 
 
-def load(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+def load(
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    expected: Expectation | None = None,
+) -> Checkpoint[nn.Module]:
     """Read a checkpoint folder.
 
     Parameters
@@ -105,7 +124,9 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     folder
         A folder `save` wrote.
     device
-        Where the weights go.
+        Where the weights go, wherever they were trained.
+    expected
+        What the checkpoint must be; checked before its weights are read.
 
     Returns
     -------
@@ -115,14 +136,16 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     ------
     CheckpointError
         If the folder is missing, no checkpoint, holds pickles, its weights are not
-        those of the card, or its architecture is unknown.
+        those of the card, its architecture is unknown, or it is not as expected.
     """
     folder = Path(folder)
     card = read_card(folder)
+    find(card.architecture)
+    require(card, expected or Expectation(), folder)
     _check_sha256(folder, card)
     tensors = _read_tensors(folder)
-    decoding = {k: tensors.pop(k) for k in list(tensors) if k.startswith(_DECODER)}
     model = _build(folder, card)
+    decoding = _split_decoder(tensors, model)
     _load_state(model, tensors, folder)
     decoder = _read_decoder(decoding, model, folder)
     return Checkpoint(
@@ -130,6 +153,36 @@ def load(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
         card=card,
         decoder=None if decoder is None else decoder.to(device).eval(),
     )
+
+
+def load_as(
+    folder: Path,
+    kind: type[ModelT],
+    *,
+    device: torch.device | str = "cpu",
+    expected: Expectation | None = None,
+) -> Checkpoint[ModelT]:
+    """Read a checkpoint folder of one architecture.
+
+    Parameters
+    ----------
+    folder, device, expected
+        As in `load`.
+    kind
+        The model's class, such as `Gimp`.
+
+    Raises
+    ------
+    CheckpointError
+        As `load`, and if the checkpoint is of another architecture.
+    """
+    card, name = read_card(folder), name_of(kind)
+    if find(card.architecture).name != name:
+        raise CheckpointError(
+            f"The model in {folder} is of the architecture {card.architecture}, it "
+            f"must be {name}: choose a checkpoint of {MODELS[name].title}."
+        )
+    return cast(Checkpoint[ModelT], load(folder, device=device, expected=expected))
 
 
 def read_card(folder: Path) -> Card:
@@ -169,6 +222,14 @@ def _completed(card: Card, model: nn.Module) -> Card:
             )
     chosen = card.choices or MODELS[name].choices(config)
     return replace(card, architecture=name, config=config.as_dict(), choices=chosen)
+
+
+def _check_decoder(model: nn.Module, decoder: PixelDecoder | None) -> None:
+    if decoder is not None and _patch_features(model) is None:
+        raise CheckpointError(
+            f"A pixel decoder was given with {type(model).__name__}, which has no "
+            "patch features to decode: save the model without it."
+        )
 
 
 def _write(
@@ -258,24 +319,37 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _build(folder: Path, card: Card) -> Gimp:
+def _build(folder: Path, card: Card) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):  # reading draws nothing from the seed
-            model = build(card.architecture, card.config)
+            return build(card.architecture, card.config)
     except ConfigError as error:
         raise CheckpointError(f"The model in {folder} cannot be built. {error}") from (
             error
         )
-    assert isinstance(model, Gimp)
-    return model
+
+
+def _split_decoder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Take the pixel decoder's weights out; MGI's `decoder` is a part of the model."""
+    if _patch_features(model) is None:
+        return {}
+    taken = [name for name in tensors if name.startswith(_DECODER)]
+    return {name: tensors.pop(name) for name in taken}
+
+
+def _patch_features(model: nn.Module) -> int | None:
+    """Return P, None for a model that sees pixels."""
+    features: int | None = getattr(model.config, "patch_features", None)
+    return features
 
 
 def _read_decoder(
-    tensors: Mapping[str, Tensor], model: Gimp, folder: Path
+    tensors: Mapping[str, Tensor], model: nn.Module, folder: Path
 ) -> PixelDecoder | None:
-    if not tensors:
+    features = _patch_features(model)
+    if features is None or not tensors:
         return None
-    decoder = PixelDecoder(model.config.patch_features)
+    decoder = PixelDecoder(features)
     bare = {name.removeprefix(_DECODER): t for name, t in tensors.items()}
     _load_state(decoder, bare, folder)
     return decoder

@@ -1,4 +1,4 @@
-"""The models by name: what a checkpoint's card calls its architecture."""
+"""The models by name: what each is, and how a checkpoint's card builds it again."""
 
 from __future__ import annotations
 
@@ -6,53 +6,122 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
+from gimp_models import gimp
+from gimp_models.config import Config
 from gimp_models.errors import CheckpointError
-from gimp_models.gimp import Gimp, choices
 from gimp_models.gimp_config import GimpConfig
 
-__all__ = ["MODELS", "Architecture", "build", "name_of"]
+__all__ = ["MODELS", "Architecture", "build", "find", "name_of"]
+
+_LICENCE = "code BSD-3-Clause; no weights of the paper; a checkpoint's card has its own"
+_TCGA = {"patch_features": 1024, "genes": 20_530}
+"""Sizes that parameters are counted for: a usual patch encoder, a panel of TCGA."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One registered model.
+    """One registered model: its card, and what is needed to build it.
 
     Parameters
     ----------
     name
-        What cards and run files call it.
+        What checkpoints, run files and the command line call it.
     title
         What people call it.
+    summary
+        What it does, in a sentence.
     source
-        Paper it re-implements.
+        The paper it re-implements, and what of it was at hand.
+    inputs, outputs
+        What `forward` takes and returns, with shapes.
+    licence
+        Of code and weights.
     model
-        Its class; has an attribute `config`.
+        Its class; built from a config, which it has as `config`.
     config
-        Its config class, with `from_dict` and `as_dict`.
+        Its config's class.
+    preset
+        A named size and what the data dictate, to a config.
+    typical
+        What the data dictate where sizes are compared.
     choices
-        Lists what the paper leaves open, from a config.
+        What the paper leaves open and how a config settles it, one sentence each.
     """
 
     name: str
     title: str
+    summary: str
     source: str
+    inputs: str
+    outputs: str
+    licence: str = _LICENCE
     model: Callable[[Any], nn.Module]
-    config: type[GimpConfig]
+    config: type[Config]
+    preset: Callable[..., Config]
+    typical: Mapping[str, Any]
     choices: Callable[[Any], tuple[str, ...]]
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Names of its presets."""
+        return tuple(self.config.SIZES)
 
-MODELS: Mapping[str, Architecture] = {
-    "gimp": Architecture(
-        name="gimp",
-        title="GiMP, gene-induced multimodal pre-training",
-        source="Jin et al., MICCAI 2023, doi:10.1007/978-3-031-43987-2_49",
-        model=Gimp,
-        config=GimpConfig,
-        choices=choices,
-    )
-}
+    def parameters(self, size: str) -> int:
+        """Count the parameters of a preset with `typical` data.
+
+        Nothing is allocated: the model is built on the meta device.
+        """
+        with torch.device("meta"):
+            model = self.model(self.preset(size, **self.typical))
+        return sum(p.numel() for p in model.parameters())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the card as plain values that JSON can hold."""
+        told = ("name", "title", "summary", "source", "inputs", "outputs", "licence")
+        return {
+            **{field: getattr(self, field) for field in told},
+            "sizes": {size: self.parameters(size) for size in self.sizes},
+            "typical": {k: _plain(v) for k, v in self.typical.items()},
+            "choices": list(self.choices(self.preset("base", **self.typical))),
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Return a list's length for a list: thousands of gene indices tell nothing."""
+    return len(value) if isinstance(value, list | tuple) else value
+
+
+_GIMP = Architecture(
+    name="gimp",
+    title="GiMP, gene-induced multimodal pre-training",
+    summary=(
+        "Classifies a patient from the patches of a slide and gene expression; "
+        "pre-trained by masked patches and triplets across both."
+    ),
+    source=(
+        "Jin et al., MICCAI 2023, doi:10.1007/978-3-031-43987-2_49 (re-implemented "
+        "from the abstract)"
+    ),
+    inputs=(
+        "Batch: patch features (B, N, P) with coordinates in um, gene z-scores "
+        "(B, G) or none"
+    ),
+    outputs=(
+        "GimpOutput: logits (B, C) of the pair and of each modality alone, tokens, "
+        "attention of patches (B, N) and gene groups on request"
+    ),
+    model=gimp.Gimp,
+    config=GimpConfig,
+    preset=GimpConfig.preset,
+    typical={**_TCGA, "classes": 3},
+    choices=gimp.choices,
+)
+
+MODELS: Mapping[str, Architecture] = {entry.name: entry for entry in (_GIMP,)}
+"""Every model of this package by name."""
 
 
 def find(name: str) -> Architecture:
@@ -85,18 +154,19 @@ def build(name: str, config: Mapping[str, Any]) -> nn.Module:
     return architecture.model(architecture.config.from_dict(config))
 
 
-def name_of(model: nn.Module) -> str:
-    """Return the registered name of a model.
+def name_of(model: nn.Module | type[nn.Module]) -> str:
+    """Return the registered name of a model or of a model's class.
 
     Raises
     ------
     CheckpointError
-        If the model's class is not registered.
+        If the class is not registered.
     """
+    kind = model if isinstance(model, type) else type(model)
     for name, architecture in MODELS.items():
-        if type(model) is architecture.model:
+        if kind is architecture.model:
             return name
     raise CheckpointError(
-        f"{type(model).__name__} is no registered architecture: it must be one of "
+        f"{kind.__name__} is no registered architecture: it must be one of "
         f"{', '.join(MODELS)}; add it to the registry."
     )

@@ -17,6 +17,7 @@ from napari_gimp.geometry import YX
 
 if TYPE_CHECKING:
     from gimp_models.checkpoint import Card, Checkpoint
+    from gimp_models.gimp import Gimp
 
     from napari_gimp.genes.panel import Aligned, Panel, PanelScale
     from napari_gimp.genes.table import GeneTable, Profile
@@ -85,7 +86,7 @@ class Setting:
 
     request: Request
     name: str
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint[Gimp]
     encoder: Encoder
     sample: str | None
     aligned: Aligned | None
@@ -98,19 +99,20 @@ def prepare(request: Request) -> Setting:
     Raises
     ------
     CheckpointError
-        If the model is unknown, damaged, or of another encoder.
+        If the model is unknown, damaged, no GiMP, or of another encoder.
     GeneError
         If table or sample cannot be used.
     GimpError
         If the device is not there.
     """
-    from gimp_models.checkpoint import load
+    from gimp_models.checkpoint import load_as
+    from gimp_models.gimp import Gimp
 
     from napari_gimp.patches.encoders import load_encoder
 
     folder = resolve_model(request.model)
     device = pick_device(request.device)
-    checkpoint = load(folder, device=device)
+    checkpoint = load_as(folder, Gimp, device=device)
     checks.check_finished(checkpoint.card)
     encoder = load_encoder(str(checkpoint.card.encoder["name"]))
     checks.check_fit(checkpoint.card, encoder)

@@ -24,6 +24,7 @@ from napari_gimp.training.run import RunConfig, RunFolder, write_text
 
 if TYPE_CHECKING:
     from gimp_models.checkpoint import Checkpoint
+    from gimp_models.gimp import Gimp
 
     from napari_gimp.training.data import CohortBags
 
@@ -136,13 +137,14 @@ def evaluate(
         If it is no fine-tuned run, is still in training, or its cohort is no longer
         the same.
     """
-    from gimp_models.checkpoint import load
+    from gimp_models.checkpoint import load_as
+    from gimp_models.gimp import Gimp
 
     from napari_gimp.training.launch import check_free
 
     run, tell = read_run(Path(folder)), report or (lambda _: None)
     check_free(run.folder)  # or the card of one epoch meets the weights of another
-    checkpoint = load(run.folder.best)
+    checkpoint = load_as(run.folder.best, Gimp)
     bags = held_out_bags(run, checkpoint)
     tell("the model")
     predicted = [(_NAME, _HOW, model_probabilities(checkpoint, bags))]
@@ -173,7 +175,7 @@ def read_run(folder: Path) -> RunConfig:
     return run
 
 
-def held_out_bags(run: RunConfig, checkpoint: Checkpoint) -> CohortBags:
+def held_out_bags(run: RunConfig, checkpoint: Checkpoint[Gimp]) -> CohortBags:
     """Return the run's bags, aligned to the checkpoint's panel.
 
     Raises
@@ -199,7 +201,9 @@ _HOW = "the run's best epoch by validation cross-entropy."
 _Predicted = tuple[str, str, Probabilities]
 
 
-def model_probabilities(checkpoint: Checkpoint, bags: CohortBags) -> Probabilities:
+def model_probabilities(
+    checkpoint: Checkpoint[Gimp], bags: CohortBags
+) -> Probabilities:
     """Return the model's probabilities (n, C) for the test patients."""
     import torch
 
@@ -264,7 +268,7 @@ def _evaluation(
 
 
 def _complete_card(
-    folder: Path, checkpoint: Checkpoint, evaluation: Evaluation
+    folder: Path, checkpoint: Checkpoint[Gimp], evaluation: Evaluation
 ) -> None:
     test = {row.name: as_dict(row.scores) for row in evaluation.rows}
     patients = len(evaluation.predictions)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from gimp_models.card import Card
-from gimp_models.checkpoint import Checkpoint, load
+from gimp_models.checkpoint import Checkpoint, load_as
 from gimp_models.decoder import PixelDecoder, fit_decoder
 from gimp_models.gimp import Gimp
 
@@ -100,7 +100,7 @@ def prepare(
     bags = gather_bags(run, start.card if start else None, report=report)
     if start:
         check_no_leak(start.card, bags)
-    held = load(last) if last else start
+    held = load_as(last, Gimp) if last else start
     model = started_model(run, held, bags) if held else fresh_model(run, bags)
     decoder = held.decoder if held and held.decoder else _decoder(run, bags, encoder)
     card = _card(run, bags, encoder, start)
@@ -173,7 +173,10 @@ def _decoder(run: RunConfig, bags: CohortBags, encoder: Encoder) -> PixelDecoder
 
 
 def _card(
-    run: RunConfig, bags: CohortBags, encoder: Encoder, start: Checkpoint | None
+    run: RunConfig,
+    bags: CohortBags,
+    encoder: Encoder,
+    start: Checkpoint[Gimp] | None,
 ) -> Card:
     before = start.card.cohort.get("slides", ()) if start else ()
     plan, panel = run.plan, bags.panel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from gimp_models.card import Card
-from gimp_models.checkpoint import Checkpoint, load
+from gimp_models.checkpoint import Checkpoint, load_as
 from gimp_models.gimp import Gimp
 from gimp_models.gimp_config import GimpConfig
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 HEADS = ("pair_head", "image_head", "gene_head")
 
 
-def load_start(path: Path) -> Checkpoint:
+def load_start(path: Path) -> Checkpoint[Gimp]:
     """Load a checkpoint folder; a run folder stands for its best checkpoint."""
     best = RunFolder(path).best
-    return load(best if best.is_dir() else path)
+    return load_as(best if best.is_dir() else path, Gimp)
 
 
 def check_encoder(card: Card, encoder: Encoder) -> None:
@@ -94,7 +94,7 @@ def fresh_config(run: RunConfig, bags: CohortBags) -> GimpConfig:
     return _group_genes(_with_plan(config, run), run.grouping, bags)
 
 
-def started_model(run: RunConfig, start: Checkpoint, bags: CohortBags) -> Gimp:
+def started_model(run: RunConfig, start: Checkpoint[Gimp], bags: CohortBags) -> Gimp:
     """Return the checkpoint's model; new heads where the classes are others."""
     if tuple(start.card.classes) == bags.classes:
         return start.model.requires_grad_(True)

@@ -1,80 +1,214 @@
-"""Every registered model: forward, backward, save and load, batch of one."""
+"""Every registered model: forward, backward, save and load, batch of one, sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import torch
-from gimp_models.bag import collate
+from gimp_models.bag import Bag, collate
 from gimp_models.card import Card
 from gimp_models.checkpoint import load, save
+from gimp_models.errors import CheckpointError, ConfigError
 from gimp_models.gimp import GimpConfig
 from gimp_models.registry import MODELS, build, name_of
 
-# A config for each registered model; a model without one fails here.
-CONFIGS: dict[str, Callable[[], Any]] = {
-    "gimp": lambda: GimpConfig.preset("tiny", patch_features=12, genes=150, classes=3)
+GENES, FEATURES = 150, 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the tests make one model and what it sees.
+
+    Parameters
+    ----------
+    config
+        Of a small model.
+    members
+        Three of different size, the second without genes.
+    collate
+        Members to a batch.
+    seen, real
+        The batch's fields of what is looked at, and of what of it is no padding.
+    """
+
+    config: Any
+    members: Callable[[torch.Generator], Sequence[Any]]
+    collate: Callable[[Sequence[Any]], Any]
+    seen: str
+    real: str
+
+
+def bags(rng: torch.Generator) -> list[Bag]:
+    """Make patients of 40, 23 and 1 patches on a 7 wide grid."""
+    made = []
+    for patches, genes in ((40, True), (23, False), (1, True)):
+        index = torch.arange(patches)
+        cells = torch.stack([index // 7, index % 7], dim=1)
+        features = torch.randn(patches, FEATURES, generator=rng)
+        profile = torch.randn(GENES, generator=rng) if genes else None
+        made.append(Bag(features, (cells + 0.5) * 128.0, profile, label=0))
+    return made
+
+
+# A case for each registered model; a model without one fails here.
+CASES: dict[str, Callable[[], Case]] = {
+    "gimp": lambda: Case(
+        GimpConfig.preset("tiny", patch_features=FEATURES, genes=GENES, classes=3),
+        *(bags, collate, "features", "mask"),
+    ),
 }
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
 
 @pytest.fixture
-def model(name):
+def case(name: str) -> Case:
+    return CASES[name]()
+
+
+@pytest.fixture
+def members(case: Case, rng: torch.Generator) -> Sequence[Any]:
+    return case.members(rng)
+
+
+@pytest.fixture
+def batch(case: Case, members: Sequence[Any]) -> Any:
+    return case.collate(members)
+
+
+@pytest.fixture
+def model(name: str, case: Case) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return build(name, CONFIGS[name]().as_dict()).eval()
+        return build(name, case.config.as_dict()).eval()
 
 
-@every_model
-def test_model_classifies_and_its_gradient_reaches_both_modalities(model, three, name):
-    three.features.requires_grad_()
-    three.genes.requires_grad_()
-    logits = model(three).logits
-    logits.square().sum().backward()
-    assert logits.shape == (3, 3)
-    assert logits.isfinite().all()
-    assert three.features.grad[three.mask].abs().sum(1).gt(0).all()
-    assert three.features.grad[~three.mask].eq(0).all()
-    assert three.genes.grad[0].ne(0).all()
-
-
-@every_model
-def test_model_comes_back_equal_from_a_checkpoint(model, three, name, tmp_path):
-    card = Card(
-        classes=("a", "b", "c"),
-        genes=tuple(map(str, range(150))),
-        gene_mean=(0.0,) * 150,
-        gene_sd=(1.0,) * 150,
+def card_of(config: Any) -> Card:
+    return Card(
+        classes=tuple(f"class {k}" for k in range(config.classes)),
+        genes=tuple(f"G{k}" for k in range(config.genes)),
+        gene_mean=(0.0,) * config.genes,
+        gene_sd=(1.0,) * config.genes,
     )
-    save(tmp_path / "m", model, card)
-    found = load(tmp_path / "m").model
-    assert torch.equal(found(three).logits, model(three).logits)
-    assert name_of(found) == name
 
 
 @every_model
-def test_model_sees_one_patient_as_it_does_in_a_batch(model, three, three_bags, name):
-    many = model(three).logits
-    for row, bag in enumerate(three_bags):
-        one = model(collate([bag])).logits[0]
-        torch.testing.assert_close(one, many[row], atol=1e-5, rtol=1e-4)
+def test_gradient_reaches_both_modalities_and_no_padding(model, case, batch, name):
+    seen, real = getattr(batch, case.seen).requires_grad_(), getattr(batch, case.real)
+    genes = batch.genes.requires_grad_()
+    logits = model(batch).logits
+    assert logits.shape[:2] == (3, case.config.classes)
+    assert logits.isfinite().all()
+    weight = torch.linspace(-1, 1, logits[0].numel()).view_as(logits[0])
+    (logits * weight).sum().backward()
+    moved = seen.grad.movedim(1, -1) if case.real == "pixels" else seen.grad
+    assert moved[real].ne(0).any(-1).float().mean() > 0.9
+    assert moved[~real].eq(0).all()
+    assert genes.grad[0].ne(0).all()
+    assert genes.grad[1].eq(0).all(), "the second has no genes"
 
 
 @every_model
-def test_model_runs_in_double_precision(model, three, name):
-    model = model.double()
-    from dataclasses import replace
-
-    exact = replace(three, features=three.features.double(), genes=three.genes.double())
-    assert model(exact).logits.dtype == torch.float64
+def test_model_comes_back_equal_from_a_checkpoint(model, case, batch, name, tmp_path):
+    save(tmp_path / "m", model, card_of(case.config))
+    found = load(tmp_path / "m")
+    assert torch.equal(found.model(batch).logits, model(batch).logits)
+    assert found.model.config == case.config
+    assert found.card.architecture == name == name_of(found.model)
 
 
 @every_model
-def test_model_trains_under_autocast(model, three, name):
+def test_weights_of_other_sizes_are_refused(model, case, name, tmp_path):
+    save(tmp_path / "m", model, card_of(case.config))
+    path = tmp_path / "m" / "card.json"
+    card = json.loads(path.read_text())
+    key = next(k for k in ("depth", "gene_layers", "width") if k in card["config"])
+    card["config"][key] *= 2
+    path.write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match="do not fit the card's config"):
+        load(tmp_path / "m")
+
+
+@every_model
+def test_model_sees_one_as_it_does_in_a_padded_batch(model, case, batch, members, name):
+    many = model(batch).logits
+    for row, member in enumerate(members):
+        one = model(case.collate([member])).logits[0]
+        inside = many[row][tuple(slice(side) for side in one.shape)]
+        torch.testing.assert_close(one, inside, atol=1e-5, rtol=1e-4)
+
+
+@every_model
+def test_model_runs_in_double_precision(model, case, batch, name):
+    double = {field: getattr(batch, field).double() for field in (case.seen, "genes")}
+    exact = model.double()(replace(batch, **double)).logits
+    assert exact.dtype == torch.float64
+    single = model.float()(batch).logits
+    torch.testing.assert_close(single, exact.float(), atol=1e-4, rtol=1e-3)
+
+
+@every_model
+def test_model_trains_under_autocast(model, batch, name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = model.train()(three, attention=True).logits.float().square().sum()
+        loss = model.train()(batch).logits.float().square().mean()
     loss.backward()
-    assert all(p.grad.isfinite().all() for p in model.genes.parameters())
+    reached = [p for p in model.parameters() if p.grad is not None]
+    assert len(reached) > 10
+    assert all(p.grad.isfinite().all() for p in reached)
+
+
+@every_model
+def test_the_class_has_a_name_as_its_models_do(name):
+    assert name_of(MODELS[name].model) == name
+
+
+@every_model
+def test_sizes_grow_from_tiny_to_base_and_are_counted_without_memory(name):
+    architecture = MODELS[name]
+    assert architecture.sizes == ("tiny", "small", "base")
+    counts = [architecture.parameters(size) for size in architecture.sizes]
+    assert counts == sorted(set(counts))
+
+
+@every_model
+def test_the_count_of_parameters_is_that_of_a_real_model(name):
+    architecture = MODELS[name]
+    real = architecture.model(architecture.preset("tiny", **architecture.typical))
+    assert architecture.parameters("tiny") == sum(p.numel() for p in real.parameters())
+
+
+@every_model
+def test_the_card_of_an_architecture_is_whole_and_plain(name):
+    card = json.loads(json.dumps(MODELS[name].as_dict()))
+    assert card["name"] == name
+    assert all(card[k] for k in ("title", "summary", "source", "inputs", "outputs"))
+    assert "BSD-3-Clause" in card["licence"]
+    assert len(card["choices"]) > 3
+
+
+@every_model
+def test_a_config_survives_json_and_an_unknown_field_is_refused(case, name):
+    kind, held = MODELS[name].config, json.loads(json.dumps(case.config.as_dict()))
+    assert kind.from_dict(held) == case.config
+    with pytest.raises(ConfigError, match="flux"):
+        kind.from_dict({**held, "flux": 1})
+
+
+@every_model
+def test_an_unknown_size_is_refused_with_the_known_ones(name):
+    architecture = MODELS[name]
+    with pytest.raises(ConfigError, match=r"'huge'.*tiny, small, base"):
+        architecture.preset("huge", **architecture.typical)
+
+
+def test_a_model_of_patches_leaves_the_name_decoder_free():
+    # Checkpoints keep the pixel decoder's weights beside the model's as decoder.*
+    for name, architecture in MODELS.items():
+        with torch.device("meta"):
+            model = architecture.model(CASES[name]().config)
+        if hasattr(model.config, "patch_features"):
+            assert "decoder" not in dict(model.named_children())
