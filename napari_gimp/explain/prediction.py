@@ -6,17 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_gimp.explain.attribution import (
-    Classify,
-    PathSum,
-    gene_attributions,
-    patch_contributions,
-)
 from napari_gimp.explain.maps import Floats
 from napari_gimp.explain.result import ModalityShare
 
 if TYPE_CHECKING:
     from gimp_models.bag import Bag, Batch
+    from gimp_models.evidence import PathSum
     from gimp_models.gimp import Gimp
     from torch import Tensor
 
@@ -110,6 +105,7 @@ def attention_so_far(model: Gimp, batch: Batch) -> Floats:
 def contributions(model: Gimp, batch: Batch, target: int) -> Iterator[PathSum]:
     """Integrate the logit that `predict` used, from average patches to the slide."""
     import torch
+    from gimp_models.evidence import patch_contributions
 
     with torch.no_grad():
         gene_token = model.encode_genes(batch)[0]
@@ -118,12 +114,14 @@ def contributions(model: Gimp, batch: Batch, target: int) -> Iterator[PathSum]:
         genes = gene_token.expand(len(image_token), -1)
         return model.classify(image_token, genes)
 
-    classify: Classify = with_genes if has_genes(batch) else model.image_head
+    classify = with_genes if has_genes(batch) else model.image_head
     return patch_contributions(model, batch, classify, target)
 
 
 def attributions(model: Gimp, batch: Batch, target: int) -> Iterator[PathSum]:
     """Integrate the logit from the average profile to the patient's."""
+    from gimp_models.evidence import gene_attributions
+
     return gene_attributions(model, batch, target)
 
 

@@ -1,14 +1,10 @@
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from gimp_models.bag import Batch
 from gimp_models.gimp import Gimp
-from torch import Tensor
 
-from napari_gimp.explain import attribution
-from napari_gimp.explain.attribution import MOST_PARTS, along_path
 from napari_gimp.explain.prediction import attributions, contributions, predict
 
 
@@ -83,36 +79,6 @@ def test_the_path_is_walked_from_the_baseline_to_the_patient(
     assert done[-1] == 1
 
 
-def steps_of(function: Callable[[Tensor], Tensor]) -> list[float]:
-    ends = torch.full((1, 3), 2.0), torch.full((1, 3), -1.0)
-    return [part.done for part in along_path(function, *ends)]
-
-
-def test_parts_are_halved_where_the_logit_bends_and_only_there() -> None:
-    def straight(x: Tensor) -> Tensor:
-        return 3 * x.sum(1)
-
-    def step_near_the_end(x: Tensor) -> Tensor:
-        return torch.sigmoid(60 * (x.mean(1) - 1.7))
-
-    ends = steps_of(step_near_the_end)
-
-    assert steps_of(straight) == [0.25, 0.5, 0.75, 1]
-    assert len([end for end in ends if end > 0.75]) > 3
-    assert len([end for end in ends if end <= 0.5]) == 2
-
-
-def test_a_logit_that_jumps_ends_in_a_reported_gap_not_in_a_loop() -> None:
-    def jump(x: Tensor) -> Tensor:  # gradients know nothing of the jump
-        return (x.mean(1) > 0.123).float() + 0 * x.sum(1)
-
-    ends = torch.full((1, 3), 2.0), torch.full((1, 3), -1.0)
-    parts = list(along_path(jump, *ends))
-
-    assert len(parts) <= MOST_PARTS
-    assert parts[-1].gap == pytest.approx(1)
-
-
 def test_shares_of_the_modalities_add_up(model: Gimp, batch: Batch) -> None:
     share = predict(model, batch).share
 
@@ -129,14 +95,3 @@ def test_a_slide_alone_is_answered_by_its_own_head_and_has_no_share(
     assert answer.share is None
     assert answer.probabilities.tolist() == answer.slide_only.tolist()
     assert answer.attention.sum() == pytest.approx(1, abs=1e-5)
-
-
-def test_single_patches_agree_with_a_fine_integral(
-    model: Gimp, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    *_, usual = contributions(model, batch, 2)
-    monkeypatch.setattr(attribution, "PARTS", 40)
-    *_, fine = contributions(model, batch, 2)
-
-    off = (usual.attribution - fine.attribution).abs().max()
-    assert float(off / fine.attribution.abs().max()) < 0.01
