@@ -1,0 +1,109 @@
+"""Gene-guided consistency: alike genes, alike sampled places (subspace spec 4).
+
+Every patient is described by its relations to the other patients of the batch, once
+by the encoded genes and once by where the branch took its keys from; the loss is the
+difference of the two relations.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gimp_models.errors import BatchError, ConfigError
+
+__all__ = ["ConsistencyKind", "consistency_loss", "relations"]
+
+ConsistencyKind = Literal["vgrid", "offsets", "compat"]
+
+
+def consistency_loss(
+    gene_vectors: Tensor,
+    vgrid: Tensor,
+    *,
+    heads: int = 8,
+    kind: ConsistencyKind = "vgrid",
+) -> Tensor:
+    """L_cons = (1/B) sum_ij (S^g_ij - S^v_ij)^2 (spec 4).
+
+    S^g = R(genes), S^v = mean over the heads of R(vgrid of that head).
+
+    Parameters
+    ----------
+    gene_vectors
+        (B,D) encoded genes of a branch.
+    vgrid
+        (B heads,2,h,w) positions of its keys in cells of the key grid, row
+        b heads + head, channel 0 = x.
+    heads
+        Number of groups of the attention.
+    kind
+        "vgrid": the rows of one head are compared with each other.
+        "offsets": likewise, without the regular grid that all patients share and that
+        keeps the loss nearly constant (ours).
+        "compat": the rows in the wrong grouping of the public code, for parity.
+
+    Returns
+    -------
+    Tensor
+        Scalar; 0 for a single patient, who has no relations.
+
+    Raises
+    ------
+    ConfigError
+        If `kind` is unknown.
+    BatchError
+        If `vgrid` does not hold `heads` rows for each patient.
+    """
+    if kind not in get_args(ConsistencyKind):
+        raise ConfigError(
+            f"There is no consistency {kind!r}: choose vgrid, offsets or compat."
+        )
+    if len(vgrid) != len(gene_vectors) * heads:
+        raise BatchError(
+            f"{len(gene_vectors)} gene vectors need {len(gene_vectors) * heads} rows "
+            f"of vgrid, {heads} per patient, got {len(vgrid)}."
+        )
+    sampled = relations(_by_head(vgrid, heads, kind)).mean(0)
+    difference = relations(gene_vectors) - sampled
+    return difference.square().sum() / max(len(gene_vectors), 1)
+
+
+def relations(vectors: Tensor) -> Tensor:
+    """R(X) = X X^T, each row divided by its norm (spec 4).
+
+    Parameters
+    ----------
+    vectors
+        (...,B,D). A zero vector is related to nobody: its row is 0.
+
+    Returns
+    -------
+    Tensor
+        (...,B,B), at least float32 also under autocast: the relations of grids that
+        hardly differ would be lost in bfloat16.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        x = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        return F.normalize(x @ x.mT, dim=-1)
+
+
+def _by_head(vgrid: Tensor, heads: int, kind: ConsistencyKind) -> Tensor:
+    """Group the flattened rows: (heads,B,2hw)."""
+    if kind == "compat":
+        # Rows are batch-major, so this mixes patients and heads. [code]
+        return vgrid.reshape(heads, len(vgrid) // heads, -1)
+    if kind == "offsets":
+        vgrid = vgrid - _regular(vgrid)
+    return vgrid.reshape(len(vgrid) // heads, heads, -1).transpose(0, 1)
+
+
+def _regular(vgrid: Tensor) -> Tensor:
+    """Regular grid (2,h,w) in cells, channel 0 = x (spec 3.4)."""
+    height, width = vgrid.shape[-2:]
+    y = torch.arange(height, device=vgrid.device, dtype=vgrid.dtype)
+    x = torch.arange(width, device=vgrid.device, dtype=vgrid.dtype)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"))
