@@ -130,7 +130,7 @@ class CrossAttention(Mix):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B,T,M*d) to (B,M,T,d)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Concatenation(Mix):

@@ -127,7 +127,8 @@ class MaskedGroupNorm(nn.GroupNorm):
             return super().forward(input)
         # A sum over 65,536 bf16 cells would lose the variance: at least float32.
         wide = torch.promote_types(input.dtype, torch.float32)
-        x = input.to(wide).unflatten(1, (self.num_groups, -1))
+        batch, _, height, width = input.shape
+        x = input.to(wide).reshape(batch, self.num_groups, -1, height, width)
         weight = real[:, None].to(wide)
         count = weight.sum((2, 3, 4), keepdim=True) * x.shape[2]
         mean = (x * weight).sum((2, 3, 4), keepdim=True) / count
@@ -139,7 +140,7 @@ class MaskedGroupNorm(nn.GroupNorm):
 
 def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """(B,h w,D) to (B,D,h,w)."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)
 
 
 def _real_cells(pixels: Tensor, steps: int) -> Sequence[Tensor | None]:
@@ -153,7 +154,9 @@ def _real_cells(pixels: Tensor, steps: int) -> Sequence[Tensor | None]:
 
 
 def _any_of_four(cells: Tensor) -> Tensor:
-    return cells.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).any(5).any(3)
+    batch, _, height, width = cells.shape
+    cut = cells.reshape(batch, 1, height // 2, 2, width // 2, 2)
+    return cut.any(5).any(3)
 
 
 def _zero_outside(x: Tensor, real: Tensor | None) -> Tensor:

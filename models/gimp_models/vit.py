@@ -154,7 +154,7 @@ class ViT(nn.Module):
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions (1,h w,D) of the top left h x w patches."""
         side = self.config.side
-        whole = self.pos_embed[:, 1:].unflatten(1, (side, side))
+        whole = self.pos_embed[:, 1:].reshape(1, side, side, -1)
         return whole[:, : grid[0], : grid[1]].flatten(1, 2)
 
     def _check_size(self, images: Tensor) -> None:
@@ -195,7 +195,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """Attend over tokens (B,T,D), only to those of `keys` (B,T)."""
-        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B,T,3,H,d)
+        parts = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)  # (B,T,3,H,d)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         seen = None if keys is None else keys[:, None, None]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
@@ -226,7 +226,8 @@ def tap_depths(depth: int) -> tuple[int, int, int]:
 
 def _wholly_real(pixels: Tensor, patch: int) -> Tensor:
     """(B,H,W) real pixels to (B,N) patches without a padded pixel."""
-    cut = pixels.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # (B,h,p,w,p)
+    batch, height, width = pixels.shape
+    cut = pixels.reshape(batch, height // patch, patch, width // patch, patch)
     return cut.all(4).all(2).flatten(1)
 
 
