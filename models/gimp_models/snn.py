@@ -15,8 +15,8 @@ _HIDDEN = (64, 48, 32)
 class SNN(nn.Module):
     """Linear, ELU, AlphaDropout four times, then ReLU: G -> 64 -> 48 -> 32 -> D.
 
-    Weights begin as N(0, 1/fan_in), biases as 0, which keeps the mean and the
-    variance of z-scores through the layers; AlphaDropout keeps them in training.
+    Weights begin as N(0, 1/fan_in), biases as 0, so that z-scores neither grow nor
+    vanish from layer to layer.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ What makes subspaces is only the split gene list and two branches over the same
 patches: no loss separates them.
 
 Letters: B patients, M patches, N = grid x grid tokens, P patch features, D width,
-G genes, C classes or time bins, k keys along a side.
+G genes of the panel, g of a branch, C classes or time bins, k keys along a side.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gimp_models.errors import BatchError
 from gimp_models.layout import Placement, place
 from gimp_models.snn import SNN
 from gimp_models.subspace_config import TASKS, SubspaceConfig, Task
+from gimp_models.survival import hazards, risk, survival_curve
 
 __all__ = [
     "TASKS",
@@ -97,17 +98,17 @@ class SubspaceOutput:
     @property
     def hazards(self) -> Tensor:
         """(B,C) h_k, probability to die in bin k if alive at its start (spec 3.6)."""
-        return self.logits.sigmoid()
+        return hazards(self.logits)
 
     @property
     def survival(self) -> Tensor:
         """(B,C) S_k = prod_{j<=k} (1 - h_j), probability to outlive bin k."""
-        return (1 - self.hazards).cumprod(1)
+        return survival_curve(self.logits)
 
     @property
     def risk(self) -> Tensor:
         """(B,) -sum_k S_k; higher is worse."""
-        return -self.survival.sum(1)
+        return risk(self.logits)
 
 
 class Branch(nn.Module):
@@ -119,6 +120,11 @@ class Branch(nn.Module):
         Sizes and options.
     genes
         Indices into the panel of this branch's genes.
+
+    Attributes
+    ----------
+    listed
+        (g,) int64, the same.
     """
 
     def __init__(self, config: SubspaceConfig, genes: Sequence[int]) -> None:
@@ -153,7 +159,7 @@ class Branch(nn.Module):
         placed
             Features (B,N,P) on the grid.
         genes
-            (B,G) z-scores of the whole panel.
+            (B,g) z-scores of this branch's genes, in the order of `listed`.
         attention
             Also return the mean attention to each key.
 
@@ -161,7 +167,7 @@ class Branch(nn.Module):
         -------
         BranchOutput
         """
-        encoded = self.genes(genes[:, self.listed])  # 3.1
+        encoded = self.genes(genes)  # 3.1
         patches = self.patch(placed.features).relu()  # 3.2
         fused = self.condition(patches, encoded)  # 3.3
         attended = self.attention(  # 3.4: query = fused, key and value = histology
@@ -241,8 +247,10 @@ class Subspace(nn.Module):
             patient has no patch.
         """
         placed, genes = self.place(batch), self.profiles(batch)
-        tumour = self.tumour(placed, genes, attention=attention)
-        micro = self.micro(placed, genes, attention=attention)
+        tumour, micro = (
+            branch(placed, genes[:, branch.listed], attention=attention)
+            for branch in (self.tumour, self.micro)
+        )
         logits = self.classify(tumour.feature, micro.feature)
         return SubspaceOutput(logits, tumour, micro, placed)
 
