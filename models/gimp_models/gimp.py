@@ -23,6 +23,7 @@ from gimp_models.genes import GeneTokens, GroupMSA
 from gimp_models.gimp_config import GimpConfig
 from gimp_models.mixing import Mixer, landmark_pooling
 from gimp_models.order import reading_rank
+from gimp_models.precision import at_least_float32
 
 __all__ = ["Gimp", "GimpConfig", "GimpOutput", "ImageBranch", "ImageTokens", "choices"]
 
@@ -301,7 +302,8 @@ class Gimp(nn.Module):
 
     def project(self, image_token: Tensor, gene_token: Tensor) -> Tensor:
         """Return unit vectors v (B,128) of c_I (B,D) and c_G (B,Dg)."""
-        return F.normalize(self.projection(_join(image_token, gene_token)).float())
+        v = self.projection(_join(image_token, gene_token))
+        return F.normalize(at_least_float32(v), dim=-1)
 
     def predict_patches(self, patch_tokens: Tensor) -> Tensor:
         """Predict patch features f_hat (B,N,P) from patch tokens Z (B,N,D)."""
@@ -322,11 +324,14 @@ def place_code(coords_um: Tensor, width: int) -> Tensor:
     Returns
     -------
     Tensor
-        (...,D) float32 in [-1, 1].
+        (...,D) in [-1, 1], float32, or float64 for float64 coordinates.
     """
-    steps = torch.linspace(0, 1, width // 4, device=coords_um.device)
+    coords_um = at_least_float32(coords_um)
+    steps = torch.linspace(
+        0, 1, width // 4, device=coords_um.device, dtype=coords_um.dtype
+    )
     wavelength_um = _SHORTEST_UM * (_LONGEST_UM / _SHORTEST_UM) ** steps
-    angle = coords_um.float()[..., None] * (2 * math.pi / wavelength_um)
+    angle = coords_um[..., None] * (2 * math.pi / wavelength_um)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gimp_models.precision import at_least_float32
+
 __all__ = [
     "batch_hard_triplets",
     "cosine_on",
@@ -40,13 +42,15 @@ def masked_error(predicted: Tensor, target: Tensor, masked: Tensor) -> Tensor:
     Tensor
         Scalar.
     """
-    error = (predicted.float() - target.float()).square().mean(-1)
+    error = (at_least_float32(predicted) - at_least_float32(target)).square().mean(-1)
     return (error * masked).sum() / masked.sum().clamp_min(1)
 
 
 def cosine_on(predicted: Tensor, target: Tensor, masked: Tensor) -> Tensor:
     """Mean cosine similarity of f_hat and f over the masked patches; scalar."""
-    cosine = F.cosine_similarity(predicted.float(), target.float(), dim=-1)
+    cosine = F.cosine_similarity(
+        at_least_float32(predicted), at_least_float32(target), dim=-1
+    )
     return (cosine * masked).sum() / masked.sum().clamp_min(1)
 
 
@@ -95,7 +99,8 @@ def batch_hard_triplets(
         Scalar mean over anchors that own both; exactly 0 with a live graph if no
         anchor does.
     """
-    distance = torch.cdist(embedding.float(), embedding.float())
+    embedding = at_least_float32(embedding)
+    distance = torch.cdist(embedding, embedding)
     known = (labels >= 0)[:, None] & (labels >= 0)
     same = (labels[:, None] == labels) & known
     own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -128,8 +133,8 @@ def pair_triplets(
     Tensor
         Scalar; exactly 0 with a live graph if fewer than two patients have genes.
     """
-    to_positive = (anchors - positives).float().norm(dim=-1)
-    to_mismatch = (anchors[:, None] - pairs).float().norm(dim=-1)
+    to_positive = at_least_float32(anchors - positives).norm(dim=-1)
+    to_mismatch = at_least_float32(anchors[:, None] - pairs).norm(dim=-1)
     known = has_genes[:, None] & has_genes
     own = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
     spread = to_positive[:, None].expand_as(to_mismatch)

@@ -7,12 +7,17 @@ T tokens with the class token first, H heads, d = D / H, M landmarks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gimp_models.precision import at_least_float32
+
 __all__ = ["Attention", "Layer", "Mixer", "landmark_pooling", "nystrom"]
 
+_ROWS = 4096  # tokens that attend to landmarks at once
 _PINV_STEPS = 6  # Xiong et al. 2021: six Newton-Schulz steps suffice for a softmax
 
 
@@ -140,13 +145,19 @@ class Attention(nn.Module):
         return out
 
     def class_row(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention (B,H,T) of token 0 to all tokens, from q_0 and K alone."""
-        query = self._heads(self.query(x[:, :1]))
-        key, _ = self._heads(self.key_value(x)).chunk(2, dim=-1)
-        scores = (query @ key.transpose(-1, -2)).float() / query.shape[-1] ** 0.5
+        """Attention (B,H,T) of token 0 to all tokens, in O(T) and without K itself.
+
+        q_0 K^T = (q_0 W_k) x^T + q_0 b_k; softmax takes no notice of the last term,
+        which is the same for every token.
+        """
+        query = self._heads(self.query(x[:, :1]))  # (B,H,1,d)
+        weight = self.key_value.weight.view(self.heads, 2, -1, x.shape[-1])
+        through_key = (query @ weight[:, 0]).squeeze(2)  # q_0 W_k, (B,H,D)
+        scores = at_least_float32(through_key @ x.transpose(1, 2))
+        scores = scores / query.shape[-1] ** 0.5
         if mask is not None:
-            scores = scores.masked_fill(~mask[:, None, None], -torch.inf)
-        return _rows(scores).squeeze(2)
+            scores = scores.masked_fill(~mask[:, None], -torch.inf)
+        return _rows(scores)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B,T,H*w) to (B,H,T,w)."""
@@ -172,8 +183,9 @@ def landmark_pooling(rank: Tensor, mask: Tensor, landmarks: int) -> Tensor:
     """
     length = mask.sum(1, keepdim=True)
     segment = rank * length.clamp(max=landmarks) // length
-    member = F.one_hot(segment.clamp(max=landmarks - 1), landmarks) * mask[..., None]
-    return (member / member.sum(1, keepdim=True).clamp_min(1)).transpose(1, 2)
+    landmark = torch.arange(landmarks, device=rank.device)[:, None]
+    member = (segment[:, None] == landmark) & mask[:, None]
+    return member / member.sum(-1, keepdim=True).clamp_min(1)
 
 
 def nystrom(
@@ -200,23 +212,32 @@ def nystrom(
     """
     first = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=keys)
     with torch.autocast(query.device.type, enabled=False):  # the inverse needs float32
-        mixed = _through_landmarks(
-            query.float(), key.float(), value.float(), keys=keys, pooling=pooling
+        query, key, value = map(at_least_float32, (query, key, value))
+        rest = _through_landmarks(
+            query, key, value, keys=keys, pooling=pooling.to(query.dtype)
         )
-    return torch.cat([first, mixed[:, :, 1:].to(first.dtype)], dim=2)
+        # Slab by slab: (B,H,T,M) in one piece would be 16 times the tokens.
+        mixed = [rest(slab).to(first.dtype) for slab in query[:, :, 1:].split(_ROWS, 2)]
+    return torch.cat([first, *mixed], dim=2)
 
 
 def _through_landmarks(
     query: Tensor, key: Tensor, value: Tensor, *, keys: Tensor | None, pooling: Tensor
-) -> Tensor:
-    """softmax(Q K~^T) pinv(softmax(Q~ K~^T)) softmax(Q~ K^T) V, ~ marks landmarks."""
-    pool = pooling[:, None]
+) -> Callable[[Tensor], Tensor]:
+    """softmax(Q K~^T) pinv(softmax(Q~ K~^T)) softmax(Q~ K^T) V, ~ marks landmarks.
+
+    Returns
+    -------
+    Callable
+        Any rows (B,H,t,d) of Q to what they read, (B,H,t,d).
+    """
     used = (pooling.sum(-1) > 0)[:, None, None]  # (B,1,1,M)
-    query_marks, key_marks = pool @ query, pool @ key
-    to_marks = _softmax(query, key_marks, used)  # (B,H,T,M)
+    query_marks = torch.einsum("bmt,bhtd->bhmd", pooling, query)
+    key_marks = torch.einsum("bmt,bhtd->bhmd", pooling, key)
     between = _softmax(query_marks, key_marks, used) * used.transpose(-1, -2)
     read = F.scaled_dot_product_attention(query_marks, key, value, attn_mask=keys)
-    return to_marks @ (_pseudo_inverse(between) @ read)
+    core = _pseudo_inverse(between) @ read
+    return lambda rows: _softmax(rows, key_marks, used) @ core
 
 
 def _softmax(query: Tensor, key: Tensor, used: Tensor) -> Tensor:

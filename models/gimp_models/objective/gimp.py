@@ -22,6 +22,7 @@ from gimp_models.losses import (
 )
 from gimp_models.masking import draw_mask, drop_genes, sample_patches, sample_window
 from gimp_models.objective.parts import LossParts
+from gimp_models.precision import at_least_float32
 
 __all__ = [
     "GimpFinetune",
@@ -236,9 +237,9 @@ class GimpFinetune(nn.Module):
     def _entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over known labels; 0 with a live graph if there are none."""
         if not bool((labels >= 0).any()):
-            return logits.float().sum() * 0
+            return logits.sum() * 0
         return F.cross_entropy(
-            logits.float(), labels, weight=self.class_weights, ignore_index=-1
+            at_least_float32(logits), labels, weight=self.class_weights, ignore_index=-1
         )
 
 
