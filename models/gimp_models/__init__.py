@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from gimp_models.objective import LossParts
     from gimp_models.region import Region, RegionBatch, collate_regions
     from gimp_models.registry import MODELS, Architecture, build
+    from gimp_models.subspace import Subspace
+    from gimp_models.subspace_config import TASKS, SubspaceConfig
 
 __all__ = [
     "MODELS",
+    "TASKS",
     "Architecture",
     "Bag",
     "Batch",
@@ -59,6 +62,8 @@ __all__ = [
     "LossParts",
     "Region",
     "RegionBatch",
+    "Subspace",
+    "SubspaceConfig",
     "build",
     "collate",
     "collate_regions",
@@ -80,6 +85,8 @@ _HOMES = {
     "objective": ("LossParts",),
     "region": ("Region", "RegionBatch", "collate_regions"),
     "registry": ("MODELS", "Architecture", "build"),
+    "subspace": ("Subspace",),
+    "subspace_config": ("TASKS", "SubspaceConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

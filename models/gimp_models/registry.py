@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gimp_models import gimp
+from gimp_models import gimp, subspace
 from gimp_models.config import Config
 from gimp_models.errors import CheckpointError
 from gimp_models.gimp_config import GimpConfig
+from gimp_models.subspace_config import SubspaceConfig
 
 __all__ = ["MODELS", "Architecture", "build", "find", "name_of"]
 
@@ -120,7 +121,39 @@ _GIMP = Architecture(
     choices=gimp.choices,
 )
 
-MODELS: Mapping[str, Architecture] = {entry.name: entry for entry in (_GIMP,)}
+_SUBSPACE = Architecture(
+    name="subspace",
+    title="Subspace, multimodal learning in tumour and microenvironment",
+    summary=(
+        "Classifies a patient, or tells the risk over time, from the patches of a "
+        "slide and two gene lists; evidence per patch sums to the logit."
+    ),
+    source=(
+        "Zhang et al., MICCAI 2024, arXiv 2406.13979 (re-implemented from a "
+        "specification; the public code has no licence, nothing is copied)"
+    ),
+    inputs=(
+        "Batch: patch features (B, N, P) with coordinates in um, gene z-scores "
+        "(B, G) or none"
+    ),
+    outputs=(
+        "SubspaceOutput: logits (B, C) of classes or time bins, tokens and key "
+        "positions of both branches, attention to keys on request"
+    ),
+    model=subspace.Subspace,
+    config=SubspaceConfig,
+    preset=SubspaceConfig.preset,
+    # The gene lists of the public code have 59 and 361 genes.
+    typical={
+        **_TCGA,
+        "classes": 4,
+        "tumour_genes": tuple(range(59)),
+        "micro_genes": tuple(range(361)),
+    },
+    choices=subspace.choices,
+)
+
+MODELS: Mapping[str, Architecture] = {entry.name: entry for entry in (_GIMP, _SUBSPACE)}
 """Every model of this package by name."""
 
 

@@ -32,7 +32,9 @@ def add_commands(commands: Any) -> None:
         commands, "doctor", doctor_, "say what is installed and missing"
     )
     doctor.add_argument("--json", action="store_true")
-    models = add_command(commands, "models", models_, "list the models")
+    models = add_command(
+        commands, "models", models_, "list the shipped models and the architectures"
+    )
     models.add_argument("--json", action="store_true")
     _add_run(commands)
 
@@ -80,14 +82,21 @@ def doctor_(arguments: argparse.Namespace) -> None:
 
 
 def models_(arguments: argparse.Namespace) -> None:
-    """List the models with what they are for."""
+    """List the shipped models, and the architectures a model can be of."""
+    from gimp_models.registry import MODELS
+
     from napari_gimp.explain.models import list_models
 
-    models = list_models()
+    models = [model.as_dict() for model in list_models()]
+    architectures = [architecture.as_dict() for architecture in MODELS.values()]
     if arguments.json:
-        print(json.dumps([m.as_dict() for m in models], indent=1))
+        both = {"models": models, "architectures": architectures}
+        print(json.dumps(both, indent=1, ensure_ascii=False))
     else:
-        print("\n\n".join(map(_card_text, models)))
+        print("Shipped models\n")
+        print("\n\n".join(map(_card_text, list_models())))
+        print("\nArchitectures\n")
+        print("\n\n".join(map(_architecture_text, architectures)))
 
 
 def _card_text(model: ListedModel) -> str:
@@ -98,6 +107,24 @@ def _card_text(model: ListedModel) -> str:
         f"  genes    {len(card['genes'])}",
         f"  licence  {card['licence']}",
         f"  folder   {model.path}",
+    )
+    return "\n".join(facts)
+
+
+def _architecture_text(card: dict[str, Any]) -> str:
+    sizes = (f"{name} {count / 1e6:.1f} M" for name, count in card["sizes"].items())
+    given = ", ".join(
+        f"{count:,} {name.replace('_', ' ')}"
+        for name, count in card["typical"].items()
+        if isinstance(count, int)
+    )
+    facts = (
+        f"{card['name']}: {card['title']}. {card['summary']}",
+        f"  takes    {card['inputs']}",
+        f"  returns  {card['outputs']}",
+        f"  sizes    {', '.join(sizes)} parameters with {given}",
+        f"  source   {card['source']}",
+        f"  licence  {card['licence']}",
     )
     return "\n".join(facts)
 

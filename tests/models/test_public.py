@@ -52,6 +52,13 @@ STEPS = {
 model = Gimp(GimpConfig.preset("tiny", patch_features=16, genes=90, classes=3))
 loss = GimpPretrain(model)(batch, rng).total + GimpFinetune(model)(batch, rng).total
 """,
+    "subspace": BAGS
+    + """
+lists = {"tumour_genes": range(40), "micro_genes": range(30, 90)}
+sizes = {"patch_features": 16, "genes": 90, "classes": 3}
+model = Subspace(SubspaceConfig.preset("tiny", **sizes, **lists))
+loss = SubspaceFinetune(model)(batch, rng).total
+""",
 }
 
 FINISH = """

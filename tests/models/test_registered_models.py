@@ -15,6 +15,7 @@ from gimp_models.checkpoint import load, save
 from gimp_models.errors import CheckpointError, ConfigError
 from gimp_models.gimp import GimpConfig
 from gimp_models.registry import MODELS, build, name_of
+from gimp_models.subspace_config import SubspaceConfig
 
 GENES, FEATURES = 150, 12
 
@@ -58,6 +59,15 @@ def bags(rng: torch.Generator) -> list[Bag]:
 CASES: dict[str, Callable[[], Case]] = {
     "gimp": lambda: Case(
         GimpConfig.preset("tiny", patch_features=FEATURES, genes=GENES, classes=3),
+        *(bags, collate, "features", "mask"),
+    ),
+    "subspace": lambda: Case(
+        SubspaceConfig.preset(
+            "tiny",
+            **{"patch_features": FEATURES, "genes": GENES, "classes": 3},
+            tumour_genes=tuple(range(0, GENES, 2)),
+            micro_genes=tuple(range(1, GENES, 2)),
+        ),
         *(bags, collate, "features", "mask"),
     ),
 }

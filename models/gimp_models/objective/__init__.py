@@ -7,11 +7,14 @@ from gimp_models.objective.gimp import (
     parameter_groups,
 )
 from gimp_models.objective.parts import LossParts
+from gimp_models.objective.subspace import SubspaceFinetune, subspace_parameter_groups
 
 __all__ = [
     "GimpFinetune",
     "GimpPretrain",
     "LossParts",
+    "SubspaceFinetune",
     "Triplets",
     "parameter_groups",
+    "subspace_parameter_groups",
 ]
