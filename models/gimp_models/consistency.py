@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gimp_models.errors import BatchError, ConfigError
+from gimp_models.precision import at_least_float32
 
-__all__ = ["ConsistencyKind", "consistency_loss", "relations"]
+__all__ = ["ConsistencyKind", "check_kind", "consistency_loss", "relations"]
 
 ConsistencyKind = Literal["vgrid", "offsets", "compat"]
 
@@ -58,10 +59,7 @@ def consistency_loss(
     BatchError
         If `vgrid` does not hold `heads` rows for each patient.
     """
-    if kind not in get_args(ConsistencyKind):
-        raise ConfigError(
-            f"There is no consistency {kind!r}: choose vgrid, offsets or compat."
-        )
+    check_kind(kind)
     if len(vgrid) != len(gene_vectors) * heads:
         raise BatchError(
             f"{len(gene_vectors)} gene vectors need {len(gene_vectors) * heads} rows "
@@ -70,6 +68,20 @@ def consistency_loss(
     sampled = relations(_by_head(vgrid, heads, kind)).mean(0)
     difference = relations(gene_vectors) - sampled
     return difference.square().sum() / max(len(gene_vectors), 1)
+
+
+def check_kind(kind: ConsistencyKind) -> None:
+    """Refuse a kind that does not exist.
+
+    Raises
+    ------
+    ConfigError
+        If `kind` is none of vgrid, offsets and compat.
+    """
+    if kind not in get_args(ConsistencyKind):
+        raise ConfigError(
+            f"There is no consistency {kind!r}: choose vgrid, offsets or compat."
+        )
 
 
 def relations(vectors: Tensor) -> Tensor:
@@ -87,18 +99,20 @@ def relations(vectors: Tensor) -> Tensor:
         hardly differ would be lost in bfloat16.
     """
     with torch.autocast(vectors.device.type, enabled=False):
-        x = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        x = at_least_float32(vectors)
         return F.normalize(x @ x.mT, dim=-1)
 
 
 def _by_head(vgrid: Tensor, heads: int, kind: ConsistencyKind) -> Tensor:
     """Group the flattened rows: (heads,B,2hw)."""
-    if kind == "compat":
-        # Rows are batch-major, so this mixes patients and heads. [code]
-        return vgrid.reshape(heads, len(vgrid) // heads, -1)
     if kind == "offsets":
         vgrid = vgrid - _regular(vgrid)
-    return vgrid.reshape(len(vgrid) // heads, heads, -1).transpose(0, 1)
+    rows = vgrid.flatten(1)
+    patients, size = len(rows) // heads, rows.shape[1]
+    if kind == "compat":
+        # Rows are batch-major, so this mixes patients and heads. [code]
+        return rows.reshape(heads, patients, size)
+    return rows.reshape(patients, heads, size).transpose(0, 1)
 
 
 def _regular(vgrid: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gimp_models.errors import BatchError, ConfigError
+from gimp_models.precision import at_least_float32
 
 __all__ = [
     "concordance",
@@ -94,7 +95,7 @@ def intervals(days: Tensor, edges: Sequence[float]) -> Tensor:
             "take them from quantile_edges of the training patients."
         )
     cuts = torch.tensor(edges, dtype=torch.float64, device=days.device)
-    found = torch.bucketize(days.double(), cuts, right=True)
+    found = torch.bucketize(days.double().contiguous(), cuts, right=True)
     return found.masked_fill(~days.isfinite(), -1)
 
 
@@ -119,7 +120,7 @@ def hazard_nll(logits: Tensor, interval: Tensor, censored: Tensor) -> Tensor:
         Scalar mean over known patients; 0 with a live graph if there are none.
     """
     known = interval >= 0
-    logits = _precise(logits)
+    logits = at_least_float32(logits)
     log_alive = F.pad(F.logsigmoid(-logits).cumsum(1), (1, 0))  # log S_{-1}, S_0, ...
     log_hazard = F.logsigmoid(logits)
     here = interval.clamp_min(0)[:, None]
@@ -131,12 +132,12 @@ def hazard_nll(logits: Tensor, interval: Tensor, censored: Tensor) -> Tensor:
 
 def hazards(logits: Tensor) -> Tensor:
     """h_k = sigmoid(logit_k) (spec 3.6): logits (...,C) to hazards (...,C)."""
-    return _precise(logits).sigmoid()
+    return at_least_float32(logits).sigmoid()
 
 
 def survival_curve(logits: Tensor) -> Tensor:
     """S_k = prod_{j<=k} (1 - h_j), alive at the end of bin k: (...,C) to (...,C)."""
-    return F.logsigmoid(-_precise(logits)).cumsum(-1).exp()
+    return F.logsigmoid(-at_least_float32(logits)).cumsum(-1).exp()
 
 
 def risk(logits: Tensor) -> Tensor:
@@ -217,8 +218,3 @@ def concordance_interval(
 
 def _picked(log_probability: Tensor, column: Tensor) -> Tensor:
     return log_probability.gather(1, column).squeeze(1).clamp_min(_LOG_FLOOR)
-
-
-def _precise(logits: Tensor) -> Tensor:
-    """At least float32: sums of logarithms lose too much in half precision."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
