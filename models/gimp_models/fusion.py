@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gimp_models.mamba import GeneSequence
 from gimp_models.mgi_config import MgiConfig
+from gimp_models.precision import at_least_float32
 
 __all__ = ["Concatenation", "CrossAttention", "FeatureModulation", "Fusion"]
 
@@ -122,7 +123,7 @@ class CrossAttention(Mix):
         query, key = self._query_key(z, genes)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
         scores = scores.masked_fill(~genes.mask[:, None, None], -torch.inf)
-        return scores.softmax(-1).mean(1)
+        return at_least_float32(scores).softmax(-1).mean(1)
 
     def _query_key(self, z: Tensor, genes: GeneSequence) -> tuple[Tensor, Tensor]:
         query = self._heads(self.query(self.norm_image(z)))

@@ -119,8 +119,8 @@ class SnnGenes(WholeProfile):
 
 
 def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    weight = mask / mask.sum(1, keepdim=True)
-    return (tokens * weight[..., None].to(tokens.dtype)).sum(1)
+    real = torch.where(mask[..., None], tokens, 0)
+    return real.sum(1) / mask.sum(1, keepdim=True)
 
 
 def _last(tokens: Tensor, mask: Tensor) -> Tensor:

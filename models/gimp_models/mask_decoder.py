@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gimp_models.mgi_config import MgiConfig
+from gimp_models.precision import at_least_float32
 from gimp_models.vit import ImageGrid
 
 __all__ = ["MaskDecoder", "MaskedGroupNorm"]
@@ -126,10 +127,9 @@ class MaskedGroupNorm(nn.GroupNorm):
         if real is None:
             return super().forward(input)
         # A sum over 65,536 bf16 cells would lose the variance: at least float32.
-        wide = torch.promote_types(input.dtype, torch.float32)
         batch, _, height, width = input.shape
-        x = input.to(wide).reshape(batch, self.num_groups, -1, height, width)
-        weight = real[:, None].to(wide)
+        x = at_least_float32(input).reshape(batch, self.num_groups, -1, height, width)
+        weight = real[:, None].to(x.dtype)
         count = weight.sum((2, 3, 4), keepdim=True) * x.shape[2]
         mean = (x * weight).sum((2, 3, 4), keepdim=True) / count
         centred = (x - mean) * weight

@@ -136,8 +136,8 @@ class Mgi(nn.Module):
 
     def embed_images(self, image: ImageGrid) -> Tensor:
         """Return u = norm(P_I pool(Z_I)) (B,E); the pool is the mean of real tokens."""
-        weight = image.mask / image.mask.sum(1, keepdim=True)  # (B,N)
-        pooled = (image.patches * weight[..., None].to(image.patches.dtype)).sum(1)
+        real = torch.where(image.mask[..., None], image.patches, 0)
+        pooled = real.sum(1) / image.mask.sum(1, keepdim=True)
         return F.normalize(at_least_float32(self.image_projection(pooled)), dim=-1)
 
     def embed_genes(self, genes: GeneSequence) -> Tensor:
