@@ -23,7 +23,7 @@ from gimp_models.vit import ImageGrid
 
 __all__ = ["MaskDecoder", "MaskedGroupNorm"]
 
-_NARROWEST = 8  # channels of the finest step, at least
+_NARROWEST = 16  # channels of the finest step: the fewer, the slower logits grow
 _GROUPS = 8  # of every GroupNorm, or as many as divide the channels
 
 
@@ -39,9 +39,8 @@ class MaskDecoder(nn.Module):
     def __init__(self, config: MgiConfig) -> None:
         super().__init__()
         steps = int(math.log2(config.patch_px))
-        channels = [
-            max(_NARROWEST, config.decoder_width >> step) for step in range(steps)
-        ]
+        least = min(_NARROWEST, config.decoder_width)
+        channels = [max(least, config.decoder_width >> step) for step in range(steps)]
         wide = [config.width, *channels]
         self.steps = nn.ModuleList(
             Doubling(inside, outside)
