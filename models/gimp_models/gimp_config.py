@@ -156,8 +156,10 @@ class GimpConfig(Config):
 
 
 def _check_sizes(config: GimpConfig) -> None:
-    config.require_positive("patch_features", "genes", "classes", "depth", "window")
-    config.require_positive("landmarks")
+    config.require_positive("patch_features", "genes", "classes", "width", "depth")
+    config.require_positive("heads", "gene_width", "gene_heads", "fragment")
+    config.require_positive("fragments_per_group", "intra_depth", "inter_depth")
+    config.require_positive("feedforward", "projection", "landmarks", "window")
     fits = config.width % (4 * config.heads) == 0
     config.require(fits, "width", "a multiple of 4 H")
     fits = config.gene_width % config.gene_heads == 0
@@ -173,3 +175,5 @@ def _check_groups(config: GimpConfig) -> None:
     inside = all(0 <= gene < config.genes for group in config.groups for gene in group)
     config.require(inside, "genes", "more than the largest gene index of the groups")
     config.require(all(config.groups), "grouping", "without an empty group")
+    named = len(config.group_names) in (0, len(config.groups))
+    config.require(named, "group_names", f"{len(config.groups)} names, or none")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from captum.attr import IntegratedGradients
 from gimp_models.bag import collate
 from gimp_models.errors import BatchError
 from gimp_models.evidence import (
@@ -22,8 +21,6 @@ from gimp_models.evidence import (
 from gimp_models.losses import standardise
 from hypothesis import given
 from hypothesis import strategies as st
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:captum")
 
 
 def full_matrix(layer, x, mask):
@@ -208,44 +205,3 @@ def test_evidence_leaves_a_model_in_training_as_it_was(make_model, make_bag):
     assert model.training
     assert torch.equal(first, second)
     assert not first.requires_grad
-
-
-def complete(model, forward, inputs, baseline):
-    """Relative completeness gap of integrated gradients."""
-    captum = IntegratedGradients(forward)
-    given = captum.attribute(inputs, baseline, target=1, n_steps=128)
-    with torch.no_grad():
-        change = (forward(inputs) - forward(baseline))[:, 1]
-    return ((given.flatten(1).sum(1) - change).abs() / change.abs()).max()
-
-
-def test_integrated_gradients_over_patches_complete_within_2_percent(
-    make_model, make_bag
-):
-    model, batch = make_model(), collate([make_bag(20)])
-    model.feature_mean.copy_(batch.features[0].mean(0))
-    baseline = model.feature_mean.expand_as(batch.features).clone()
-
-    def forward(features):
-        several = replace(
-            batch,
-            features=features,
-            coords_um=batch.coords_um.expand(len(features), -1, -1),
-            mask=batch.mask.expand(len(features), -1),
-            genes=None,
-            has_genes=torch.zeros(len(features)).bool(),
-        )
-        return model(several).logits
-
-    assert complete(model, forward, batch.features, baseline) < 0.02
-
-
-def test_integrated_gradients_over_genes_complete_within_2_percent(make_model, rng):
-    model = make_model()
-    genes = torch.randn(3, model.config.genes, generator=rng)
-    image = model.image_token_mean
-
-    def forward(x):
-        return model.classify(image.expand(len(x), -1), model.genes(x).cls)
-
-    assert complete(model, forward, genes, torch.zeros_like(genes)) < 0.02

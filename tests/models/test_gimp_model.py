@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gimp_models import mixing
 from gimp_models.bag import Batch, collate
 from gimp_models.errors import BatchError, ConfigError
 from gimp_models.gimp import Gimp, GimpConfig, choices, place_code
@@ -128,6 +129,42 @@ def test_nystrom_with_a_landmark_per_token_is_close_to_exact(make_model, three):
     assert (found - expected).norm() / expected.norm() < 0.01
 
 
+def test_nystrom_in_slabs_equals_nystrom_in_one_piece(make_model, three, monkeypatch):
+    model = make_model(attention="nystrom", landmarks=6)
+    whole = model(three).patch_tokens
+    monkeypatch.setattr(mixing, "_ROWS", 7)
+    close(model(three).patch_tokens[three.mask], whole[three.mask])
+
+
+def test_landmarks_are_means_of_equal_runs_of_real_tokens():
+    rank = torch.tensor([[2, 0, 1, 3, 4, 5], [0, 1, 2, 5, 5, 5]])
+    mask = torch.tensor([[True] * 6, [True] * 3 + [False] * 3])
+    pooling = mixing.landmark_pooling(rank, mask, 3)
+    first = [[0, 0.5, 0.5, 0, 0, 0], [0.5, 0, 0, 0.5, 0, 0], [0, 0, 0, 0, 0.5, 0.5]]
+    assert pooling[0].tolist() == first
+    assert torch.equal(pooling[1], torch.eye(6)[:3])
+
+
+@BOTH
+def test_double_precision_is_kept_from_end_to_end(make_model, three, rng, attention):
+    """A central difference of 1e-5 agrees to 1e-7: float32 anywhere would not."""
+    model = make_model(attention=attention, landmarks=6).double()
+    exact = {"coords_um": three.coords_um.double(), "genes": three.genes.double()}
+    step = torch.randn(three.features.shape, generator=rng, dtype=torch.float64)
+
+    def value(along):
+        features = three.features.double() + along * step
+        output = model(replace(three, features=features, **exact))
+        tensors = (output.logits, output.embedding, output.patch_tokens[three.mask])
+        assert all(t.dtype == torch.float64 for t in tensors)
+        return sum(t.sin().sum() for t in tensors)
+
+    at = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(at), at)
+    found = (value(1e-5) - value(-1e-5)) / 2e-5
+    torch.testing.assert_close(found, slope, atol=1e-7, rtol=1e-7)
+
+
 class Largest(TorchDispatchMode):
     """Notes the largest tensor any operation returns."""
 
@@ -177,11 +214,17 @@ def test_a_batch_of_another_width_is_refused(make_model, three, field):
     [
         ({"width": 30}, "multiple of 4"),
         ({"gene_width": 18}, "multiple of gene_heads"),
+        ({"heads": 0}, "heads is 0, it must be at least 1"),
+        ({"intra_depth": 0}, "intra_depth is 0"),
         ({"mask_ratio": 1.0}, "between 0 and 1"),
         ({"order": "zigzag"}, "raster, hilbert"),
         ({"grouping": "pathway"}, "with groups"),
         ({"grouping": "pathway", "groups": ((0, 150),)}, "largest gene index"),
         ({"grouping": "pathway", "groups": ((0,), ())}, "empty group"),
+        (
+            {"grouping": "pathway", "groups": ((0,), (1,)), "group_names": ("a",)},
+            "2 names, or none",
+        ),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(make_model, options, text):

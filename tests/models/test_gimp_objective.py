@@ -182,3 +182,72 @@ def test_choices_tell_how_a_stage_was_trained(make_model):
     kept = GimpFinetune(model, max_patches=77, lambda_patches=0.25).choices
     assert "77 random patches" in kept[0]
     assert "0.25 x masked patch" in kept[1]
+
+
+def test_vectors_of_mismatched_pairs_are_unit_vectors(make_model, rng):
+    model = make_model()
+    images = torch.randn(4, 4, model.config.width, generator=rng)
+    genes = torch.randn(4, 4, model.config.gene_width, generator=rng)
+    v = model.project(images, genes)
+    torch.testing.assert_close(v.norm(dim=-1), torch.ones(4, 4))
+    torch.testing.assert_close(v[1], model.project(images[1], genes[1]))
+
+
+def learning(objective, batches):
+    """Names of the model's parameters that some batch gives a non-zero gradient."""
+    found, g = set(), torch.Generator().manual_seed(0)
+    for batch in batches:
+        objective.zero_grad()
+        objective(batch, g).total.backward()
+        named = objective.model.named_parameters()
+        found |= {n for n, p in named if p.grad is not None and p.grad.any()}
+    return found
+
+
+def all_but(model, *untrained):
+    """Names of all parameters but those of some parts, each of which exists."""
+    names = {name for name, _ in model.named_parameters()}
+    for part in untrained:
+        rest = {name for name in names if not name.startswith(part)}
+        assert len(rest) < len(names), part
+        names = rest
+    return names
+
+
+HEADS = ("pair_head", "image_head", "gene_head")
+OPTIONS = pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"per_fragment": False, "mask_mode": "random", "order": "hilbert"},
+        {"attention": "nystrom", "landmarks": 6, "standardise_target": False},
+    ],
+)
+
+
+@OPTIONS
+@pytest.mark.parametrize("triplets", ["labels", "pairs"])
+def test_pretraining_leaves_no_part_dead_but_the_heads(
+    make_model, paired, options, triplets
+):
+    objective = GimpPretrain(make_model(**options).train(), triplets=triplets)
+    found = learning(objective, [paired] * 3)
+    assert found == all_but(objective.model, *HEADS)
+
+
+@OPTIONS
+def test_finetuning_leaves_no_part_dead_but_those_of_pretraining(
+    make_model, paired, options
+):
+    objective = GimpFinetune(make_model(**options).train())
+    found = learning(objective, [paired] * 3)
+    untrained = ("image.mask_token", "patch_head", "projection")
+    assert found == all_but(objective.model, *untrained)
+
+
+def test_finetuning_that_keeps_the_patches_trains_all_but_the_projection(
+    make_model, paired
+):
+    objective = GimpFinetune(make_model().train(), lambda_patches=0.5)
+    found = learning(objective, [paired] * 3)
+    assert found == all_but(objective.model, "projection")

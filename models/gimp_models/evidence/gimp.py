@@ -7,8 +7,7 @@ leaves it as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from gimp_models.bag import Bag, Batch, collate
 from gimp_models.errors import BatchError
+from gimp_models.evidence.evaluating import evaluating
 from gimp_models.gimp import Gimp
 from gimp_models.gimp_config import GimpConfig
 from gimp_models.losses import standardise
@@ -102,7 +102,7 @@ def class_attention(model: Gimp, batch: Batch) -> Tensor:
     softmax(q_c K^T / sqrt(d)), class token dropped, mean over heads, scaled to sum 1;
     0 on padding.
     """
-    with _evaluating(model):
+    with evaluating(model):
         attention = model.encode_image(batch, attention=True).attention
     assert attention is not None
     return attention
@@ -122,7 +122,7 @@ def fragment_weights(model: Gimp, batch: Batch) -> Tensor:
     BatchError
         If no patient of the batch has genes.
     """
-    with _evaluating(model):
+    with evaluating(model):
         weights = model(batch, attention=True).group_attention
     if weights is None:
         raise BatchError(
@@ -152,7 +152,7 @@ def modality_share(model: Gimp, batch: Batch, target: Tensor) -> ModalityShare:
     -------
     ModalityShare
     """
-    with _evaluating(model):
+    with evaluating(model):
         image, (genes, _) = model.encode_image(batch).cls, model.encode_genes(batch)
         no_image = model.image_token_mean.expand_as(image)
         no_genes = model.gene_token_mean.expand_as(genes)
@@ -197,7 +197,7 @@ def reconstruct_block(model: Gimp, bag: Bag, block: HiddenBlock) -> Tensor:
     """Predict the hidden patches (m,P) of one step from the rest of its window."""
     seen = Bag(bag.features[block.window], bag.coords_um[block.window])
     masked = torch.isin(block.window, block.hidden)
-    with _evaluating(model):
+    with evaluating(model):
         predicted = model.reconstruct(collate([seen]), masked[None])[0]
     place = torch.empty(len(bag.features), dtype=torch.long, device=predicted.device)
     place[block.window] = torch.arange(len(block.window), device=predicted.device)
@@ -272,7 +272,7 @@ def measure_reference(model: Gimp, batches: Iterable[Batch]) -> None:
         If there is no batch.
     """
     patches, images, genes = _Mean(), _Mean(), _Mean()
-    with _evaluating(model):
+    with evaluating(model):
         for batch in batches:
             patches.add(batch.features[batch.mask])
             images.add(model.encode_image(batch).cls)
@@ -308,15 +308,3 @@ def _cut(window: Tensor, config: GimpConfig) -> tuple[Tensor, ...]:
     if config.mask_mode == "block":
         return window.tensor_split(steps)
     return tuple(window[start::steps] for start in range(steps))
-
-
-@contextmanager
-def _evaluating(model: Gimp) -> Iterator[None]:
-    """Evaluate without gradients; the mode comes back."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

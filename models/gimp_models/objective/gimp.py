@@ -126,7 +126,7 @@ class GimpPretrain(nn.Module):
         generator: torch.Generator,
     ) -> Tensor:
         """Contrast each patient with a second view of itself and with mismatches."""
-        second = _masked_view(self.model, _drop(batch, generator), generator)
+        second = _masked_view(self.model, batch, generator)
         genes, _ = self.model.encode_genes(_drop(batch, generator))
         positives = self.model.project(second.image_token, genes)
         count = len(batch)
