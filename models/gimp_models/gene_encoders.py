@@ -19,18 +19,18 @@ from gimp_models.mgi_config import MgiConfig
 from gimp_models.mixing import Mixer
 from gimp_models.snn import SNN
 
-__all__ = ["MlpGenes", "SnnGenes", "TransformerGenes", "gene_encoder"]
+__all__ = ["GeneEncoder", "MlpGenes", "SnnGenes", "TransformerGenes", "gene_encoder"]
 
 _HEAD_WIDTH = 32  # of the transformer's attention heads, where the width allows it
 _FEEDFORWARD = 4
 
 
-def gene_encoder(config: MgiConfig) -> nn.Module:
+def gene_encoder(config: MgiConfig) -> GeneEncoder:
     """Build the gene encoder a config names.
 
     Returns
     -------
-    nn.Module
+    GeneEncoder
         From profiles (B,G) and, where it reads several tokens, their mask (B,T) to a
         `GeneSequence`; `tokens_of_genes()` (G,) tells each gene's token.
     """
@@ -84,8 +84,10 @@ class WholeProfile(nn.Module):
 
     def __init__(self, genes: int, network: nn.Module) -> None:
         super().__init__()
-        self.genes = genes
         self.network = network
+        self.token: Tensor
+        only = torch.zeros(genes, dtype=torch.int64)
+        self.register_buffer("token", only, persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> GeneSequence:
         """Encode profiles (B,G) as one token each; there is nothing to mask."""
@@ -95,7 +97,7 @@ class WholeProfile(nn.Module):
 
     def tokens_of_genes(self) -> Tensor:
         """Zeros (G,): all genes are in the only token."""
-        return torch.zeros(self.genes, dtype=torch.int64)
+        return self.token
 
 
 class MlpGenes(WholeProfile):
@@ -116,6 +118,9 @@ class SnnGenes(WholeProfile):
     def __init__(self, config: MgiConfig) -> None:
         network = SNN(config.genes, config.gene_width, dropout=config.dropout)
         super().__init__(config.genes, network)
+
+
+GeneEncoder = MambaGenes | TransformerGenes | WholeProfile
 
 
 def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -144,7 +149,7 @@ def _mamba(config: MgiConfig) -> MambaGenes:
 
 
 _POOLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mean": _mean, "last": _last}
-_KINDS: dict[str, Callable[[MgiConfig], nn.Module]] = {
+_KINDS: dict[str, Callable[[MgiConfig], GeneEncoder]] = {
     "mamba": _mamba,
     "transformer": TransformerGenes,
     "mlp": MlpGenes,

@@ -240,6 +240,16 @@ def test_half_precision_stays_close_to_float32(batch, fusion):
     close(half.image_embedding.norm(dim=-1), torch.ones(4))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_fusion
+def test_a_gpu_gives_what_the_cpu_gives(batch, fusion):
+    expected = run(make(fusion=fusion), batch)
+    found = run(make(fusion=fusion).cuda(), batch.to("cuda"))
+    close(found.logits.cpu(), expected.logits, atol=1e-3)
+    close(found.image_embedding.cpu(), expected.image_embedding, atol=1e-4)
+
+
 def test_a_batch_of_another_number_of_genes_is_refused(batch):
     wide = torch.nn.functional.pad(batch.genes, (0, 1))
     with pytest.raises(BatchError, match=r"91 genes G, the model needs 90"):
