@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from napari_gimp import __version__
-from napari_gimp.commands import analysis, slides, training
+from napari_gimp.commands import analysis, segmentation, slides, training
 from napari_gimp.errors import GimpError
 
 
@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     slides.add_commands(commands)
     analysis.add_commands(commands)
+    segmentation.add_commands(commands)
     training.add_commands(commands)
     return top
 

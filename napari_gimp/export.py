@@ -12,31 +12,27 @@ beside its place and renamed.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_gimp.errors import ResultError
 from napari_gimp.explain.maps import PatchMap
 from napari_gimp.explain.result import PatchTable, Result
 from napari_gimp.report import write_report
+from napari_gimp.result_folder import ResultKind, check_folder, replaced_folder
 
-FORMAT = "napari-gimp-result"
-VERSION = 1
-WRITTEN = frozenset(
-    (
-        *("result.json", "report.html", "maps", "maps.zarr"),
-        *("genes.csv", "patches.csv", "patches.geojson"),
-    )
+RESULT = ResultKind(
+    "napari-gimp-result",
+    frozenset(
+        (
+            *("result.json", "report.html", "maps", "maps.zarr"),
+            *("genes.csv", "patches.csv", "patches.geojson"),
+        )
+    ),
 )
-"""The names of what a result consists of."""
+VERSION = 1
 
 
 def write_result(result: Result, out: Path) -> Path:
@@ -52,14 +48,8 @@ def write_result(result: Result, out: Path) -> Path:
     """
     out = Path(out)
     check_out(out)
-    try:
-        with replaced_folder(out) as folder:
-            _write_all(result, folder)
-    except OSError as error:
-        raise ResultError(
-            f"The result could not be written to '{out}': {error.strerror or error}. "
-            "What was there is unchanged. Free some space or choose another folder."
-        ) from error
+    with replaced_folder(out) as folder:
+        _write_all(result, folder)
     return out
 
 
@@ -72,66 +62,7 @@ def check_out(out: Path) -> None:
         If `out` is a file or lies below one, is a folder that holds something else,
         or may not be written.
     """
-    if out.is_file():
-        raise ResultError(f"'{out}' is a file; a result needs a folder. Give another.")
-    _check_writable(next(p for p in out.absolute().parents if p.exists()))
-    foreign = _foreign(out) if out.is_dir() else []
-    if foreign:
-        raise ResultError(
-            f"The folder '{out}' holds other files ({foreign[0]}); a result only goes "
-            "into a new or empty folder, or over a former result. Give another folder."
-        )
-
-
-def _foreign(folder: Path) -> list[str]:
-    """Return what would be lost: what is not of a result."""
-    names = sorted(path.name for path in folder.iterdir())
-    ours = {".DS_Store", *(WRITTEN if is_result(folder) else ())}
-    return [name for name in names if name not in ours]
-
-
-def _check_writable(parent: Path) -> None:
-    if not parent.is_dir():
-        raise ResultError(f"'{parent}' is a file, so no folder fits below it.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ResultError(
-            f"The folder '{parent}' may not be written to. Give another place."
-        )
-
-
-def is_result(folder: Path) -> bool:
-    """Return whether a folder was written by `write_result`."""
-    try:
-        head = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(head, dict) and head.get("format") == FORMAT
-
-
-@contextmanager
-def replaced_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `out` if the block succeeds."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        fresh, former = scratch / "fresh", scratch / "former"
-        fresh.mkdir()
-        yield fresh
-        _swap(fresh, out, former)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _swap(fresh: Path, out: Path, former: Path) -> None:
-    had = out.exists()
-    if had:
-        out.rename(former)
-    try:
-        fresh.rename(out)
-    except BaseException:  # an interruption here must not cost the former result
-        if had:
-            former.rename(out)
-        raise
+    check_folder(out, RESULT)
 
 
 def _write_all(result: Result, folder: Path) -> None:
@@ -153,7 +84,7 @@ def _write_json(value: object, path: Path, indent: int | None = None) -> None:
 def as_json(result: Result) -> dict[str, Any]:
     """Return what ``result.json`` holds: every number and text, no rasters."""
     return {
-        "format": FORMAT,
+        "format": RESULT.format,
         "version": VERSION,
         "slide": _slide(result),
         "sample": result.sample,

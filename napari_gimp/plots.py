@@ -6,6 +6,7 @@ Qt canvas, in a thread, or without a display.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,6 +106,36 @@ def slide_picture(overview: Overview, *, width: float = 7) -> Figure:
     _show(axes, overview.pixels, overview)
     _scale_bar(axes, overview)
     return figure
+
+
+def contours_on(
+    overview: Overview, maps: Mapping[str, tuple[Floats, Grid]], threshold: float
+) -> Figure:
+    """Return a figure of the slide with a contour and a legend for each class.
+
+    Parameters
+    ----------
+    maps
+        Probability (rows, cols) of each class by its name, and its place.
+    threshold
+        Where the contour runs.
+    """
+    figure = slide_picture(overview)
+    axes = figure.axes[0]
+    for number, (name, (values, grid)) in enumerate(maps.items()):
+        colour = f"C{number}"
+        axes.plot([], [], color=colour, label=f"{name}, from {threshold:g}")
+        if values.min() < threshold <= values.max():
+            x, y = (_centres(grid, axis) for axis in (1, 0))
+            axes.contour(x, y, values, [threshold], colors=colour, linewidths=1.2)
+    axes.legend(loc="upper right", fontsize=9)
+    return figure
+
+
+def _centres(grid: Grid, axis: int) -> NDArray[np.float64]:
+    """Return the centres of the cells along an axis, um."""
+    cells = np.arange(grid.shape[axis]) + 0.5
+    return np.asarray(grid.origin_um[axis] + cells * grid.cell_um[axis])
 
 
 def close_up(overview: Overview, patch_map: PatchMap, margin: float = 0.04) -> Overview:

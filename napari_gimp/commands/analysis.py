@@ -9,7 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_gimp.commands.options import add_command, add_slide_options
+from napari_gimp.commands.options import (
+    PATIENT,
+    add_command,
+    add_patient_options,
+    add_slide_options,
+)
 from napari_gimp.commands.progress import Bar, silence_damage_log
 
 if TYPE_CHECKING:
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     from napari_gimp.explain.models import ListedModel
     from napari_gimp.explain.result import Result
 
-ASKED = ("slide", "model", "genes", "sample", "pseudobulk", "mpp", "srgb", "store")
+ASKED = (*PATIENT, "model", "mpp", "srgb", "store")
 """Options of `run` that are fields of a `Request` under the same name."""
 
 
@@ -43,14 +48,7 @@ def _add_run(commands: Any) -> None:
     run = add_command(commands, "run", run_, "run a model on a slide (and genes)")
     run.add_argument("slide", type=Path)
     run.add_argument("--model", default="demo", help="name or folder of a checkpoint")
-    run.add_argument("--genes", type=Path, help="expression table")
-    who = run.add_mutually_exclusive_group()
-    who.add_argument("--sample", help="row (or column) of the table")
-    who.add_argument(
-        "--pseudobulk",
-        action="store_true",
-        help="sum all rows of a counts table (spots or cells of this patient)",
-    )
+    add_patient_options(run)
     add_slide_options(run)
     run.add_argument("--out", type=Path, required=True, metavar="DIR")
     run.add_argument("--store", type=Path, help="folder that keeps features")

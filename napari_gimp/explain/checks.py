@@ -24,6 +24,8 @@ FEW_GENES = 0.8
 FEW_PATCHES = 20
 BROWN_PART = 0.1
 """More brown than that is not H&E; see `tissue.BROWN_RATIO` for what was measured."""
+COARSER = 1.1
+"""A slide this much coarser than the training's um/px lacks detail the model uses."""
 DARK_PART = 0.5
 """A bright-field slide shows glass around and between the tissue."""
 FAR_FEATURES = 2.0
@@ -113,6 +115,39 @@ def warnings(
         *_about_patches(features, feature_mean),
         *(() if aligned is None else _about_genes(aligned)),
     )
+
+
+def segmentation_warnings(
+    card: Card, source: SlideSource, tissue: Tissue, aligned: Aligned | None
+) -> tuple[str, ...]:
+    """Return what a reader of a segmented slide must know, as sentences.
+
+    Parameters
+    ----------
+    card
+        Of the model, which sees pixels at the card's um/px.
+    source, tissue, aligned
+        As in `warnings`.
+    """
+    return (
+        *_about_model(card),
+        *_about_resolution(source),
+        *about_sharpness(card, source),
+        *about_colours(card, source, tissue),
+        *_about_damage(source),
+        *(() if aligned is None else _about_genes(aligned)),
+    )
+
+
+def about_sharpness(card: Card, source: SlideSource) -> Iterator[str]:
+    """Yield that the slide shows less than the model was trained on."""
+    coarsest = max(source.mpp)
+    if coarsest > COARSER * card.mpp:
+        yield (
+            f"The slide has {coarsest:.4g} um/px, the model was trained at "
+            f"{card.mpp:g}: what it needs to see is interpolated, not there. Give a "
+            "slide scanned at a higher magnification."
+        )
 
 
 def about_colours(card: Card, source: SlideSource, tissue: Tissue) -> Iterator[str]:

@@ -116,7 +116,7 @@ def prepare(request: Request) -> Setting:
     checks.check_finished(checkpoint.card)
     encoder = load_encoder(str(checkpoint.card.encoder["name"]))
     checks.check_fit(checkpoint.card, encoder)
-    sample, aligned = _genes(request, checkpoint.card)
+    sample, aligned = read_genes(request, checkpoint.card)
     return Setting(request, folder.name, checkpoint, encoder, sample, aligned, device)
 
 
@@ -143,7 +143,14 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def _genes(request: Request, card: Card) -> tuple[str | None, Aligned | None]:
+def read_genes(request: Request, card: Card) -> tuple[str | None, Aligned | None]:
+    """Return the sample's name and its profile on a card's panel, None if not asked.
+
+    Raises
+    ------
+    GeneError
+        If table or sample cannot be used.
+    """
     if request.genes is None:
         _check_slide_only(request)
         return None, None
@@ -201,13 +208,27 @@ def _countable(cohort: Mapping[str, object]) -> dict[str, object]:
 
 def summary(setting: Setting) -> ModelSummary:
     """Return what the model's card says, for display."""
-    card = setting.checkpoint.card
+    return summary_of(setting.name, setting.checkpoint.card, setting.encoder.name)
+
+
+def summary_of(name: str, card: Card, encoder: str) -> ModelSummary:
+    """Return what a card says, for display.
+
+    Parameters
+    ----------
+    name
+        The model's.
+    card
+        Its card.
+    encoder
+        What it sees patches through.
+    """
     return ModelSummary(
-        name=setting.name,
+        name=name,
         architecture=card.architecture,
         description=card.description,
         stage=card.stage,
-        encoder=setting.encoder.name,
+        encoder=encoder,
         genes=len(card.genes),
         licence=card.licence,
         sha256=card.sha256,

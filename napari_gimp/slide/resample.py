@@ -269,7 +269,7 @@ def overview(source: SlideSource, mpp: float) -> tuple[Pixels, Grid]:
     SlideError
         If the file can no longer be read, or (ResolutionError) the um/px is unknown.
     """
-    grid = _overview_grid(source, mpp)
+    grid = overview_grid(source, mpp)
     rows, cols = grid.shape
     out = np.empty((rows, cols, source.channels), source.dtype)
     cell = min(_cell_um(source, best_level(source, mpp)))
@@ -287,7 +287,16 @@ def overview(source: SlideSource, mpp: float) -> tuple[Pixels, Grid]:
     return out, grid
 
 
-def _overview_grid(source: SlideSource, mpp: float) -> Grid:
+def overview_grid(source: SlideSource, mpp: float) -> Grid:
+    """Return the place of the whole slide at `mpp` um/px.
+
+    The last row and column may reach over the slide's edge.
+
+    Raises
+    ------
+    ResolutionError
+        If the slide's um/px is unknown.
+    """
     (height, width), (my, mx) = source.levels[0].shape, source.mpp
     rows, cols = math.ceil(height * my / mpp - 1e-6), math.ceil(width * mx / mpp - 1e-6)
     return Grid((max(rows, 1), max(cols, 1)), (mpp, mpp))
