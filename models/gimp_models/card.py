@@ -35,7 +35,8 @@ class Card:
     encoder
         Name, fingerprint and width of the patch encoder.
     patch_um, mpp
-        Side of a patch in um, and um/px at which it was encoded.
+        Side of a patch in um, and um/px at which it was encoded; for a model of
+        pixels the largest region it sees at once.
     cohort
         What it was trained on: name, patients, folds.
     metrics

@@ -80,7 +80,8 @@ def save(
     model
         A registered model.
     card
-        Its card; architecture, config, choices (if empty) and sha256 are filled in.
+        Its card; architecture, config, choices (if empty) and sha256 are filled in,
+        and for a model of pixels um/px and um of what it sees at once.
     decoder
         Its pixel decoder, saved beside the model's weights; only a model of patch
         features can have one.
@@ -221,7 +222,15 @@ def _completed(card: Card, model: nn.Module) -> Card:
                 f"card the {field} the model was trained on."
             )
     chosen = card.choices or MODELS[name].choices(config)
-    return replace(card, architecture=name, config=config.as_dict(), choices=chosen)
+    card = replace(card, architecture=name, config=config.as_dict(), choices=chosen)
+    return _with_scale(card, config)
+
+
+def _with_scale(card: Card, config: Any) -> Card:
+    """Copy the scale of a model of pixels, which is part of its config."""
+    if not hasattr(config, "mpp"):
+        return card
+    return replace(card, mpp=config.mpp, patch_um=config.image_px * config.mpp)
 
 
 def _check_decoder(model: nn.Module, decoder: PixelDecoder | None) -> None:
