@@ -25,7 +25,7 @@ from napari_gimp.errors import GimpError
 Status = Literal["ok", "warn", "missing"]
 
 PACKAGES = (
-    "napari", "torch", "captum", "zarr", "dask", "tifffile", "imagecodecs",
+    "napari", "torch", "zarr", "dask", "tifffile", "imagecodecs",
     "openslide-python", "openslide-bin", "wsidicom", "safetensors", "lightning-fabric",
     "psygnal", "superqt", "matplotlib", "scikit-image", "pandas",
 )  # fmt: skip
