@@ -1,0 +1,339 @@
+"""The selective scan of Mamba in plain PyTorch, exact in value and gradient (spec B).
+
+    h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t,    y_t = C_t . h_t + D u_t
+
+Four forms of the same sum. `loop` is the definition, differentiated by autograd. The
+others cut time into chunks and keep only the state that enters each chunk: gradients
+run the chunk again. Inside a chunk, `chunked` works on all steps at once except for
+the recurrence itself, one fused operation per step in place; `doubling` replaces that
+recurrence by log2(L) operations on all L steps, which suits a GPU. Both multiply
+nothing but decays, which are at most 1: exp(-cumsum(Delta A)) would overflow.
+`mamba_ssm` is the CUDA kernel of the authors of Mamba, where it is installed.
+
+Letters: B patients, T tokens, E channels, N states, L tokens of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gimp_models.errors import BatchError
+
+__all__ = ["ScanForm", "choose_form", "selective_scan"]
+
+ScanForm = Literal["auto", "loop", "doubling", "chunked", "mamba_ssm"]
+Signal = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""u, Delta, A, B, C."""
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    skip: Tensor | None = None,
+    *,
+    form: ScanForm = "auto",
+) -> Tensor:
+    """Scan a sequence: y_t = C_t . h_t + D u_t (spec B).
+
+    Parameters
+    ----------
+    u, delta
+        (B,T,E) input and step Delta >= 0; a token of Delta = 0 leaves no trace.
+    a
+        (E,N) A, negative.
+    b, c
+        (B,T,N) B and C.
+    skip
+        (E,) D, or None for none.
+    form
+        How to compute it; all forms agree. "auto" asks `choose_form`.
+
+    Returns
+    -------
+    Tensor
+        (B,T,E) in the dtype of `u`. Computed in float32 at least, since a state is a
+        sum over hundreds of tokens. Differentiable once; form "loop" at will.
+
+    Raises
+    ------
+    BatchError
+        If shapes do not fit each other.
+    """
+    _check(u, delta, a, b, c)
+    if form == "auto":
+        form = choose_form(u)
+    dtype = torch.promote_types(u.dtype, torch.float32)
+    with torch.autocast(u.device.type, enabled=False):
+        signal = cast("Signal", tuple(x.to(dtype) for x in (u, delta, a, b, c)))
+        y = _FORMS[form](*signal)
+        if skip is not None:
+            y = y + skip.to(dtype) * signal[0]
+    return y.to(u.dtype)
+
+
+def choose_form(u: Tensor) -> ScanForm:
+    """Return the fastest form for an input (B,T,E), as `bench_scan.py` measures it."""
+    if u.device.type != "cuda":
+        return "chunked" if u.shape[1] >= _SHORT else "loop"
+    if _kernel() is not None and u.dtype != torch.float64:
+        return "mamba_ssm"
+    return "doubling" if u.shape[1] >= _SHORT else "loop"
+
+
+_SHORT = 4
+"""Tokens from which on the custom gradient pays for what it sets up."""
+
+
+def _check(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
+    batch, length, channels = u.shape
+    right = {
+        "Delta": (delta, (batch, length, channels)),
+        "A": (a, (channels, a.shape[-1])),
+        "B": (b, (batch, length, a.shape[-1])),
+        "C": (c, (batch, length, a.shape[-1])),
+    }
+    for name, (tensor, shape) in right.items():
+        if tensor.shape != shape:
+            raise BatchError(
+                f"{name} of a selective scan is {tuple(tensor.shape)}, it must be "
+                f"{shape} for u of {tuple(u.shape)} and A of {tuple(a.shape)}: give "
+                "u and Delta as (B,T,E), A as (E,N), B and C as (B,T,N)."
+            )
+
+
+def _loop(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Follow the definition, one token after the other."""
+    state, y = u.new_zeros(len(u), *a.shape), []
+    steps = (x.unbind(1) for x in (u, delta, b, c))
+    for u_t, delta_t, b_t, c_t in zip(*steps, strict=True):
+        decay = torch.exp(delta_t[..., None] * a)
+        state = decay * state + (delta_t * u_t)[..., None] * b_t[:, None]
+        y.append((state * c_t[:, None]).sum(-1))
+    return torch.stack(y, dim=1)
+
+
+def _chunked(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    # 1 MB of float32: the four chunks that the gradient holds stay in a core's cache.
+    return _in_chunks((u, delta, a, b, c), _STEPPING, _CHUNKED_ROOM)
+
+
+def _doubling(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return _in_chunks((u, delta, a, b, c), _DOUBLING, _DOUBLING_ROOM)
+
+
+_CHUNKED_ROOM, _DOUBLING_ROOM = 1 << 18, 1 << 24
+"""Values of h in a chunk. Doubling is for GPUs, where few large operations win."""
+
+_FEWEST = 8
+"""Tokens of a chunk at least, so that entering states are few beside all states."""
+
+
+def _in_chunks(signal: Signal, recurrence: _Recurrence, room: int) -> Tensor:
+    u, delta, a, b, c = signal
+    span = max(_FEWEST, room // (len(u) * a.numel()))
+    inflow = delta * u
+    x, delta, b, c = (v.transpose(0, 1).contiguous() for v in (inflow, delta, b, c))
+    a = a.T.contiguous()
+    y: Tensor = _Scan.apply(x, delta, a, b, c, recurrence, span)  # type: ignore[no-untyped-call]  # of torch
+    return y.transpose(0, 1)
+
+
+class _Recurrence(NamedTuple):
+    """How h_t = k_t h_{t-1} + x_t is solved over a chunk, and its mirror image.
+
+    Both change x (L,...) in place to h and take the L - 1 decays between its steps.
+    """
+
+    forth: Callable[[Tensor, Tensor], None]
+    back: Callable[[Tensor, Tensor], None]
+
+
+def _step_forth(decay: Tensor, x: Tensor) -> None:
+    steps = x.unbind()
+    for keep, before, now in zip(decay.unbind(), steps[:-1], steps[1:], strict=True):
+        now.addcmul_(keep, before)
+
+
+def _step_back(decay: Tensor, x: Tensor) -> None:
+    keeps, steps = decay.unbind()[::-1], x.unbind()[::-1]
+    for keep, after, now in zip(keeps, steps[:-1], steps[1:], strict=True):
+        now.addcmul_(keep, after)
+
+
+def _double_forth(decay: Tensor, x: Tensor) -> None:
+    """Sum the last 1, 2, 4, ... steps; `decay` is the product of as many decays."""
+    reach = 1
+    while reach < len(x):
+        x[reach:] = torch.addcmul(x[reach:], decay, x[:-reach])
+        decay = decay[:-reach] * decay[reach:]
+        reach *= 2
+
+
+def _double_back(decay: Tensor, x: Tensor) -> None:
+    reach = 1
+    while reach < len(x):
+        x[:-reach] = torch.addcmul(x[:-reach], decay, x[reach:])
+        decay = decay[:-reach] * decay[reach:]
+        reach *= 2
+
+
+_STEPPING = _Recurrence(_step_forth, _step_back)
+_DOUBLING = _Recurrence(_double_forth, _double_back)
+
+
+class _Room(NamedTuple):
+    """Memory for the states of one chunk, filled again for each.
+
+    States lie as (L,B,N,E): with the long channel axis last, products with a vector
+    over channels are fast, and sums over states or channels are matrix products.
+    """
+
+    decay: Tensor  # (L,B,N,E) exp(Delta_t A)
+    h: Tensor  # (1+L,B,N,E), the state that enters first
+    pull: Tensor  # (L,B,N,E) dL/dh_t
+
+    @classmethod
+    def of(cls, x: Tensor, a: Tensor, span: int) -> _Room:
+        room = (x.new_empty(span + i, x.shape[1], *a.shape) for i in (0, 1, 0))
+        return cls(*room)
+
+    def cut(self, length: int) -> _Room:
+        return _Room(self.decay[:length], self.h[: length + 1], self.pull[:length])
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """Some tokens of a scan, or the gradients of them, time first; x = Delta u."""
+
+    x: Tensor  # (L,B,E)
+    delta: Tensor  # (L,B,E)
+    a: Tensor  # (N,E)
+    b: Tensor  # (L,B,N)
+    c: Tensor  # (L,B,N)
+
+    def split(self, span: int) -> list[_Tokens]:
+        parts = (torch.split(v, span) for v in (self.x, self.delta, self.b, self.c))
+        rows = zip(*parts, strict=True)
+        return [_Tokens(x, delta, self.a, b, c) for x, delta, b, c in rows]
+
+    def gradient(self) -> _Tokens:
+        """Room for the gradients; that of A is a sum over chunks."""
+        x, delta, b, c = map(torch.empty_like, (self.x, self.delta, self.b, self.c))
+        return _Tokens(x, delta, torch.zeros_like(self.a), b, c)
+
+
+def _states(tokens: _Tokens, room: _Room, recurrence: _Recurrence) -> None:
+    """Fill in decays and states behind the one that enters."""
+    torch.mul(tokens.delta[:, :, None], tokens.a, out=room.decay).exp_()
+    torch.mul(tokens.b[..., None], tokens.x[:, :, None], out=room.h[1:])
+    room.h[1].addcmul_(room.decay[0], room.h[0])
+    recurrence.forth(room.decay[1:], room.h[1:])
+
+
+def _pulls(
+    tokens: _Tokens, room: _Room, dy: Tensor, later: Tensor, recurrence: _Recurrence
+) -> None:
+    """Fill in dL/dh_t; `later` (B,N,E) is what tokens behind the chunk pull."""
+    torch.mul(tokens.c[..., None], dy[:, :, None], out=room.pull)
+    room.pull[-1] += later
+    recurrence.back(room.decay[1:], room.pull)
+    torch.mul(room.decay[0], room.pull[0], out=later)
+
+
+def _gradients(tokens: _Tokens, room: _Room, dy: Tensor, into: _Tokens) -> None:
+    """Read the gradients off; the exponent Delta_t A gets dL/dh_t decay_t h_{t-1}."""
+    torch.matmul(tokens.b[:, :, None], room.pull, out=into.x[:, :, None])
+    torch.matmul(tokens.x[:, :, None], room.pull.mT, out=into.b[:, :, None])
+    torch.matmul(dy[:, :, None], room.h[1:].mT, out=into.c[:, :, None])
+    exponent = room.pull.mul_(room.decay).mul_(room.h[:-1])
+    torch.mul(exponent, tokens.delta[:, :, None], out=room.decay)
+    into.a.add_(room.decay.sum((0, 1)))
+    torch.sum(exponent.mul_(tokens.a), 2, out=into.delta)
+
+
+class _Scan(torch.autograd.Function):
+    """C_t . h_t over chunks; saves one state per chunk instead of one per token."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        delta: Tensor,
+        a: Tensor,
+        b: Tensor,
+        c: Tensor,
+        recurrence: _Recurrence,
+        span: int,
+    ) -> Tensor:
+        chunks = _Tokens(x, delta, a, b, c).split(span)
+        room, y = _Room.of(x, a, span), torch.empty_like(x)
+        entering = x.new_zeros(1 + len(chunks), x.shape[1], *a.shape)
+        for i, (chunk, out) in enumerate(
+            zip(chunks, torch.split(y, span), strict=True)
+        ):
+            here = room.cut(len(out))
+            here.h[0] = entering[i]
+            _states(chunk, here, recurrence)
+            torch.matmul(chunk.c[:, :, None], here.h[1:], out=out[:, :, None])
+            entering[i + 1] = here.h[-1]
+        ctx.save_for_backward(x, delta, a, b, c, entering)
+        ctx.recurrence, ctx.span = recurrence, span
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        *signal, entering = ctx.saved_tensors
+        span, recurrence, whole = ctx.span, ctx.recurrence, _Tokens(*signal)
+        room, found = _Room.of(whole.x, whole.a, span), whole.gradient()
+        later = torch.zeros_like(entering[0])
+        dys = torch.split(dy.contiguous(), span)
+        parts = whole.split(span), found.split(span), dys, entering[:-1]
+        rows = list(zip(*parts, strict=True))
+        for chunk, gradient, dy_chunk, state in reversed(rows):
+            here = room.cut(len(dy_chunk))
+            here.h[0] = state
+            _states(chunk, here, recurrence)
+            _pulls(chunk, here, dy_chunk, later, recurrence)
+            _gradients(chunk, here, dy_chunk, gradient)
+        return found.x, found.delta, found.a, found.b, found.c, None, None
+
+
+@cache
+def _kernel() -> Callable[..., Tensor] | None:
+    """`selective_scan_fn` of the package mamba_ssm; None where it does not load."""
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    except ImportError:
+        return None
+    return cast("Callable[..., Tensor]", selective_scan_fn)
+
+
+def _by_kernel(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Hand over to the kernel, which wants time last: (B,E,T), (E,N), (B,N,T)."""
+    kernel = _kernel()
+    if kernel is None:
+        raise BatchError(
+            "Form 'mamba_ssm' of the selective scan needs the package mamba_ssm, which "
+            "does not load here: choose 'auto', or install mamba-ssm beside CUDA."
+        )
+    u, delta, b, c = (v.transpose(1, 2).contiguous() for v in (u, delta, b, c))
+    return kernel(u, delta, a.contiguous(), b, c).transpose(1, 2)
+
+
+_FORMS: dict[str, Callable[..., Tensor]] = {
+    "loop": _loop,
+    "doubling": _doubling,
+    "chunked": _chunked,
+    "mamba_ssm": _by_kernel,
+}
