@@ -190,24 +190,24 @@ class DeformableAttention(nn.Module):
         if mask is not None:
             query, context = query * mask[:, None], context * mask[:, None]
         queries = self.query(query)  # (B,g*d,h,w)
-        vgrid = self.offsets(queries.unflatten(1, (self.heads, -1)).flatten(0, 1))
+        vgrid = self.offsets(self._split(queries))
         positions = _normalised(vgrid)
-        sampled = self._sample(context, positions)
+        sampled = self._joined(_bilinear(self._split(context), positions))
         mixed, weights = attend(
             self._split(queries),
-            self._split(self.key(sampled)),
-            self._split(self.value(sampled)),
+            self._split(self.key(sampled)).flatten(2),
+            self._split(self.value(sampled)).flatten(2),
             self.bias,
             positions.flatten(1, 2),
-            grid=(query.shape[-2], query.shape[-1]),
             seen=self._seen(mask, positions),
-            real=mask,
+            real=self._real(mask),
             dropout=self.dropout if self.training else 0.0,
         )
-        output = self.out(mixed.flatten(1, 2).unflatten(-1, query.shape[-2:]))
+        output = self.out(self._joined(mixed))
         if mask is not None:
             output = output * mask[:, None]
-        return Deformed(output, vgrid, positions, weights if key_weights else None)
+        means = weights.view(len(query), self.heads, -1) if key_weights else None
+        return Deformed(output, vgrid, positions, means)
 
     def _check(self, query: Tensor, context: Tensor, mask: Tensor | None) -> None:
         width = self.query.in_channels
@@ -225,19 +225,22 @@ class DeformableAttention(nn.Module):
             key_side(side, self.kernel, self.stride)
 
     def _split(self, x: Tensor) -> Tensor:
-        """(B,g*d,h,w) to (B,g,d,h*w)."""
-        return x.unflatten(1, (self.heads, -1)).flatten(3)
+        """(B,g*c,...) to (B*g,c,...): each head's share of the channels."""
+        return x.reshape(-1, x.shape[1] // self.heads, *x.shape[2:])
 
-    def _sample(self, context: Tensor, positions: Tensor) -> Tensor:
-        """Read each head's share of the channels at its keys: (B,D,hk,wk)."""
-        shares = context.unflatten(1, (self.heads, -1)).flatten(0, 1)
-        return _bilinear(shares, positions).unflatten(0, (-1, self.heads)).flatten(1, 2)
+    def _joined(self, x: Tensor) -> Tensor:
+        """(B*g,c,...) to (B,g*c,...)."""
+        return x.reshape(-1, x.shape[1] * self.heads, *x.shape[2:])
+
+    def _real(self, mask: Tensor | None) -> Tensor | None:
+        """(B,h,w) to (B*g,h,w)."""
+        return None if mask is None else mask.repeat_interleave(self.heads, dim=0)
 
     def _seen(self, mask: Tensor | None, positions: Tensor) -> Tensor | None:
         """(B*g,J) True for keys that see a real cell."""
         if mask is None:
             return None
-        real = mask[:, None].to(positions.dtype).repeat_interleave(self.heads, dim=0)
+        real = mask[:, None].repeat_interleave(self.heads, dim=0).to(positions.dtype)
         return _bilinear(real, positions.detach()).flatten(1) > 0
 
 
