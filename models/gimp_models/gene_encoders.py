@@ -50,7 +50,7 @@ class TransformerGenes(nn.Module):
     def __init__(self, config: MgiConfig) -> None:
         super().__init__()
         width = config.gene_width
-        self.tokenise = GeneTokeniser(
+        self.embed = GeneTokeniser(
             config.genes,
             tokenise=config.gene_tokens,
             fragment=config.fragment,
@@ -69,14 +69,15 @@ class TransformerGenes(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> GeneSequence:
         """Encode profiles (B,G); `mask` (B,T) is True for real tokens, None if all."""
-        tokens = self.norm(self.mixer(self.tokenise(x), mask))
+        tokens = self.norm(self.mixer(self.embed(x), mask))
         if mask is None:
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=x.device)
+        tokens = torch.where(mask[..., None], tokens, 0)
         return GeneSequence(tokens, mask, self.pool(tokens, mask))
 
     def tokens_of_genes(self) -> Tensor:
         """Token (G,) int64 of each gene."""
-        return self.tokenise.tokens_of_genes()
+        return self.embed.tokens_of_genes()
 
 
 class WholeProfile(nn.Module):
@@ -124,8 +125,7 @@ GeneEncoder = MambaGenes | TransformerGenes | WholeProfile
 
 
 def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    real = torch.where(mask[..., None], tokens, 0)
-    return real.sum(1) / mask.sum(1, keepdim=True)
+    return tokens.sum(1) / mask.sum(1, keepdim=True)
 
 
 def _last(tokens: Tensor, mask: Tensor) -> Tensor:

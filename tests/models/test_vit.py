@@ -130,6 +130,7 @@ def test_float32_is_close_to_float64(vit, regions):
     close(single.double(), double)
 
 
+@pytest.mark.slow  # its import
 def test_tokens_of_the_transformers_library_are_equal(vit, regions):
     transformers = pytest.importorskip("transformers", minversion="5")
     sizes = transformers.ViTConfig(
