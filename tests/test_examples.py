@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,30 @@ def test_example_03_reads_a_slide(tmp_path: Path) -> None:
 
     printed = run("03", sample_slide())
     assert "centre at 1 um/px: (256, 256, 3) uint8" in printed
+
+
+def number(printed: str, label: str) -> float:
+    """Return the first number that an example prints after a label."""
+    (found,) = re.findall(rf"{re.escape(label)}\D*?(-?[\d.]+)", printed)
+    return float(found)
+
+
+def test_example_04_trains_gimp_on_tensors() -> None:
+    printed = run("04")
+    hidden = number(printed, "error on hidden patches:")
+    assert hidden < number(printed, "error of interpolation:")
+    both = number(printed, "accuracy, both:")
+    assert both > 0.9
+    assert both > number(printed, "accuracy, image:")
+    assert "accuracy, logistic regression:" in printed
+    assert number(printed, "among the 100 leading ones:") > 50
+
+
+def test_example_05_segments_with_genes() -> None:
+    printed = run("05")
+    own = number(printed, "Dice with own genes:")
+    assert own > number(printed, "Dice with another's genes:") + 0.05
+    assert own > number(printed, "Dice with average genes:")
 
 
 def test_examples_are_short() -> None:

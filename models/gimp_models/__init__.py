@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from gimp_models.gimp import Gimp
     from gimp_models.gimp_config import GimpConfig
+    from gimp_models.mgi import Mgi
+    from gimp_models.mgi_config import MgiConfig
     from gimp_models.objective import LossParts
     from gimp_models.region import Region, RegionBatch, collate_regions
     from gimp_models.registry import MODELS, Architecture, build
@@ -60,6 +62,8 @@ __all__ = [
     "GimpConfig",
     "GimpError",
     "LossParts",
+    "Mgi",
+    "MgiConfig",
     "Region",
     "RegionBatch",
     "Subspace",
@@ -82,6 +86,8 @@ _HOMES = {
     "errors": ("BatchError", "CheckpointError", "ConfigError", "GimpError"),
     "gimp": ("Gimp",),
     "gimp_config": ("GimpConfig",),
+    "mgi": ("Mgi",),
+    "mgi_config": ("MgiConfig",),
     "objective": ("LossParts",),
     "region": ("Region", "RegionBatch", "collate_regions"),
     "registry": ("MODELS", "Architecture", "build"),

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gimp_models import gimp, subspace
+from gimp_models import gimp, mgi, subspace
 from gimp_models.config import Config
 from gimp_models.errors import CheckpointError
 from gimp_models.gimp_config import GimpConfig
+from gimp_models.mgi_config import MgiConfig
 from gimp_models.subspace_config import SubspaceConfig
 
 __all__ = ["MODELS", "Architecture", "build", "find", "name_of"]
@@ -121,9 +122,34 @@ _GIMP = Architecture(
     choices=gimp.choices,
 )
 
+_MGI = Architecture(
+    name="mgi",
+    title="MGI, contrastive pre-training of images and gene expression",
+    summary=(
+        "Segments tumour in a region from its pixels and gene expression; pre-trained "
+        "by contrasting images with the profiles of their patients."
+    ),
+    source=(
+        "Zhou et al., arXiv 2406.00631, 2024 (re-implemented from the abstract; no "
+        "code was found)"
+    ),
+    inputs=(
+        "RegionBatch: RGB regions (B, 3, H, W) in [0, 1], gene z-scores (B, G) or none"
+    ),
+    outputs=(
+        "MgiOutput: logits of the mask (B, K, H, W), embeddings of image and genes "
+        "(B, E), tokens of both, cross-attention (B, N, T) on request"
+    ),
+    model=mgi.Mgi,
+    config=MgiConfig,
+    preset=MgiConfig.preset,
+    typical={"genes": _TCGA["genes"], "classes": 1},
+    choices=mgi.choices,
+)
+
 _SUBSPACE = Architecture(
     name="subspace",
-    title="Subspace, multimodal learning in tumour and microenvironment",
+    title="Subspace, knowledge-driven fusion with gradient coordination",
     summary=(
         "Classifies a patient, or tells the risk over time, from the patches of a "
         "slide and two gene lists; evidence per patch sums to the logit."
@@ -153,7 +179,7 @@ _SUBSPACE = Architecture(
     choices=subspace.choices,
 )
 
-MODELS: Mapping[str, Architecture] = {entry.name: entry for entry in (_GIMP, _SUBSPACE)}
+MODELS: Mapping[str, Architecture] = {m.name: m for m in (_GIMP, _MGI, _SUBSPACE)}
 """Every model of this package by name."""
 
 

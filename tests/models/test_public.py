@@ -52,6 +52,12 @@ STEPS = {
 model = Gimp(GimpConfig.preset("tiny", patch_features=16, genes=90, classes=3))
 loss = GimpPretrain(model)(batch, rng).total + GimpFinetune(model)(batch, rng).total
 """,
+    "mgi": REGIONS
+    + """
+model = Mgi(MgiConfig.preset("tiny", genes=90, classes=1))
+contrast = MgiPretrain(model)(batch, rng).total
+loss = contrast + MgiFinetune(model)(batch, rng).total
+""",
     "subspace": BAGS
     + """
 lists = {"tumour_genes": range(40), "micro_genes": range(30, 90)}

@@ -11,9 +11,12 @@ import pytest
 import torch
 from gimp_models.bag import Bag, collate
 from gimp_models.card import Card
-from gimp_models.checkpoint import load, save
+from gimp_models.checkpoint import load, load_as, save
+from gimp_models.decoder import PixelDecoder
 from gimp_models.errors import CheckpointError, ConfigError
 from gimp_models.gimp import GimpConfig
+from gimp_models.mgi_config import MgiConfig
+from gimp_models.region import Region, collate_regions
 from gimp_models.registry import MODELS, build, name_of
 from gimp_models.subspace_config import SubspaceConfig
 
@@ -55,11 +58,24 @@ def bags(rng: torch.Generator) -> list[Bag]:
     return made
 
 
+def regions(rng: torch.Generator) -> list[Region]:
+    """Make regions of 64 x 48, 32 x 64 and 16 x 16 px, all whole patches."""
+    made = []
+    for height, width, genes in ((64, 48, True), (32, 64, False), (16, 16, True)):
+        image = torch.rand(3, height, width, generator=rng)
+        made.append(Region(image, torch.randn(GENES, generator=rng) if genes else None))
+    return made
+
+
 # A case for each registered model; a model without one fails here.
 CASES: dict[str, Callable[[], Case]] = {
     "gimp": lambda: Case(
         GimpConfig.preset("tiny", patch_features=FEATURES, genes=GENES, classes=3),
         *(bags, collate, "features", "mask"),
+    ),
+    "mgi": lambda: Case(
+        MgiConfig.preset("tiny", genes=GENES, classes=3),
+        *(regions, collate_regions, "images", "pixels"),
     ),
     "subspace": lambda: Case(
         SubspaceConfig.preset(
@@ -141,6 +157,54 @@ def test_weights_of_other_sizes_are_refused(model, case, name, tmp_path):
     path.write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="do not fit the card's config"):
         load(tmp_path / "m")
+
+
+@every_model
+def test_another_architecture_is_refused_by_name_before_weights_are_read(
+    model, case, name, tmp_path
+):
+    save(tmp_path / "m", model, card_of(case.config))
+    (tmp_path / "m" / "weights.safetensors").write_text("no weights at all")
+    for other, architecture in MODELS.items():
+        if other != name:
+            with pytest.raises(CheckpointError) as caught:
+                load_as(tmp_path / "m", architecture.model)
+            text = str(caught.value)
+            assert f"is of the architecture {name}, it must be {other}" in text
+            assert architecture.title in text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_model
+def test_a_folder_made_on_a_gpu_loads_on_the_cpu(model, case, batch, name, tmp_path):
+    expected = model(batch).logits
+    save(tmp_path / "m", model.cuda(), card_of(case.config))
+    found = load(tmp_path / "m").model
+    assert {p.device.type for p in found.parameters()} == {"cpu"}
+    assert torch.equal(found(batch).logits, expected)
+
+
+@every_model
+def test_only_a_model_of_patch_features_takes_a_pixel_decoder(
+    model, case, name, tmp_path
+):
+    card, features = card_of(case.config), getattr(case.config, "patch_features", None)
+    decoder = PixelDecoder(features or FEATURES).eval()
+    if features is None:
+        with pytest.raises(CheckpointError, match="no patch features to decode"):
+            save(tmp_path / "m", model, card, decoder)
+    else:
+        save(tmp_path / "m", model, card, decoder)
+        seen = torch.ones(1, features)
+        assert torch.equal(load(tmp_path / "m").decoder(seen), decoder(seen))
+
+
+def test_a_model_of_pixels_puts_its_scale_into_the_card(tmp_path):
+    config = replace(CASES["mgi"]().config, mpp=0.5)
+    with torch.random.fork_rng(devices=[]):
+        card = save(tmp_path / "m", build("mgi", config.as_dict()), card_of(config))
+    assert (card.mpp, card.patch_um) == (0.5, 64.0)
 
 
 @every_model

@@ -1,7 +1,7 @@
 """Where a prediction comes from: every map of the three models, computed exactly.
 
-`gimp`, `gimp_gradients` and `patients` for GiMP, `mgi` and `hidden` for MGI,
-`subspace` and `subspace_genes` for Subspace, `path` (integrated gradients) for all.
+GiMP: `gimp`, `gimp_gradients`, `patients`. MGI: `mgi`, `mgi_genes`, `hidden`.
+Subspace: `subspace`, `subspace_genes`. All three: `path`, integrated gradients.
 Each map has an identity that a test holds it to: it sums to 1, to a logit, to a
 similarity, or reproduces a scan.
 """
@@ -21,6 +21,27 @@ from gimp_models.evidence.gimp import (
     reconstruction_target,
 )
 from gimp_models.evidence.gimp_gradients import gene_attributions, patch_contributions
+from gimp_models.evidence.mgi import (
+    CrossAttentionMap,
+    SimilarityMap,
+    SimilarityTable,
+    area_mm2,
+    cross_attention,
+    entropy_map,
+    fragment_relevance,
+    mask_probabilities,
+    similarity_map,
+    similarity_table,
+)
+from gimp_models.evidence.mgi_genes import (
+    Counterfactual,
+    counterfactual,
+    genes_at_mean,
+    genes_of,
+    mask_attributions,
+    mean_genes,
+    similarity_attributions,
+)
 from gimp_models.evidence.path import PathSum, along_path
 from gimp_models.evidence.patients import Neighbours, PatientMap, patient_map
 from gimp_models.evidence.subspace import (
@@ -42,6 +63,8 @@ from gimp_models.evidence.subspace_genes import (
 
 __all__ = [
     "BranchEvidence",
+    "Counterfactual",
+    "CrossAttentionMap",
     "GeneImportance",
     "HiddenBlock",
     "ModalityShare",
@@ -49,19 +72,31 @@ __all__ = [
     "PathSum",
     "PatientMap",
     "Reconstruction",
+    "SimilarityMap",
+    "SimilarityTable",
     "SubspaceEvidence",
     "against_rest",
     "along_path",
+    "area_mm2",
     "branch_gene_attributions",
     "class_attention",
     "class_evidence",
     "cohort_attribution",
+    "counterfactual",
+    "cross_attention",
+    "entropy_map",
+    "fragment_relevance",
     "fragment_weights",
     "gene_attributions",
+    "genes_at_mean",
+    "genes_of",
     "key_map",
     "key_places_um",
     "look",
+    "mask_attributions",
+    "mask_probabilities",
     "masked_reconstruction",
+    "mean_genes",
     "measure_reference",
     "modality_share",
     "nearest_patches",
@@ -72,4 +107,7 @@ __all__ = [
     "reconstruct_block",
     "reconstruction_target",
     "risk_evidence",
+    "similarity_attributions",
+    "similarity_map",
+    "similarity_table",
 ]

@@ -6,6 +6,7 @@ from gimp_models.objective.gimp import (
     Triplets,
     parameter_groups,
 )
+from gimp_models.objective.mgi import MgiFinetune, MgiPretrain, mgi_parameter_groups
 from gimp_models.objective.parts import LossParts
 from gimp_models.objective.subspace import SubspaceFinetune, subspace_parameter_groups
 
@@ -13,8 +14,11 @@ __all__ = [
     "GimpFinetune",
     "GimpPretrain",
     "LossParts",
+    "MgiFinetune",
+    "MgiPretrain",
     "SubspaceFinetune",
     "Triplets",
+    "mgi_parameter_groups",
     "parameter_groups",
     "subspace_parameter_groups",
 ]
