@@ -64,10 +64,10 @@ class NaiveDeformableAttention(nn.Module):
         sampled = sample(self.by_head(context), vs).view(len(query), -1, *vs.shape[1:3])
         q, k, v = map(self.rows, (queries, self.key(sampled), self.value(sampled)))
         scores = (q / self.head_width**0.5) @ k.mT + self.biases(vs, query.shape[2:])
+        attention = scores.softmax(-1)
         if mask is not None:
-            seen = sample(real.repeat_interleave(self.heads, 0), vs) > 0
-            scores = scores.masked_fill(~seen.view(*k.shape[:2], 1, -1), -torch.inf)
-        attention = scores.softmax(-1).nan_to_num(0.0)  # a row of -inf attends to none
+            seen = sample(real.repeat_interleave(self.heads, 0), vs)
+            attention = counted(scores, seen.view(*k.shape[:2], 1, -1))
         mixed = (self.dropout(attention) @ v).transpose(2, 3).reshape(queries.shape)
         return self.out(mixed) * real, vgrid, attention
 
@@ -96,6 +96,13 @@ class NaiveDeformableAttention(nn.Module):
     def rows(self, x: Tensor) -> Tensor:
         """(B,g*d,h,w) to (B,g,h*w,d)."""
         return x.view(len(x), self.heads, self.head_width, -1).transpose(2, 3)
+
+
+def counted(scores: Tensor, seen: Tensor) -> Tensor:
+    """Softmax of scores + log(seen); a key that sees nothing gets nothing."""
+    some = seen > 0
+    scores = scores + torch.where(some, seen, 1).log()
+    return scores.masked_fill(~some, -1e30).softmax(-1) * some
 
 
 def between_minus_one_and_one(cells: Tensor) -> Tensor:

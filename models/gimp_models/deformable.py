@@ -99,6 +99,7 @@ class Offsets(nn.Module):
 
     def forward(self, query: Tensor) -> Tensor:
         """Map queries (B*g,d,h,w) to key positions `vgrid` (B*g,2,hk,wk)."""
+        query = query.to(self.pointwise.weight.dtype)
         moved = self.pointwise(F.gelu(self.depthwise(query)))
         cells = torch.meshgrid(
             torch.arange(moved.shape[-1], device=moved.device),
@@ -149,6 +150,10 @@ class DeformableAttention(nn.Module):
             raise ConfigError(
                 f"The width is {width}, it must be a multiple of the heads, {heads}."
             )
+        if not 0 <= dropout < 1:
+            raise ConfigError(
+                f"The dropout is {dropout}: it must be in [0, 1), for example 0.1."
+            )
         key_side(stride, kernel, stride)
         self.heads, self.stride, self.kernel = heads, stride, kernel
         self.dropout = dropout
@@ -175,9 +180,10 @@ class DeformableAttention(nn.Module):
         query, context
             (B,D,h,w); the content of empty cells is not looked at.
         mask
-            (B,h,w) bool, True for real cells: keys that see none of them are left
-            out, be they among empty cells or beyond the grid. None (the list layout,
-            as in the public code): all cells are real, and beyond the grid are zeros.
+            (B,h,w) bool, True for real cells: a key counts by the share of real cells
+            that it reads, not at all among empty ones or beyond the grid. None (the
+            list layout, as in the public code): all cells are real, every key counts,
+            and beyond the grid are zeros.
         key_weights
             Whether to return how much attention each key gets.
 
@@ -187,12 +193,9 @@ class DeformableAttention(nn.Module):
             If the shapes do not fit.
         """
         self._check(query, context, mask)
-        if mask is not None:
-            query, context = query * mask[:, None], context * mask[:, None]
+        query, context = _real_part(query, mask), _real_part(context, mask)
         queries = self.query(query)  # (B,g*d,h,w)
-        vgrid = self.offsets(self._split(queries))
-        positions = _normalised(vgrid)
-        sampled = self._joined(_bilinear(self._split(context), positions))
+        vgrid, positions, sampled = self._read(queries, context)
         mixed, weights = attend(
             self._split(queries),
             self._split(self.key(sampled)).flatten(2),
@@ -203,11 +206,20 @@ class DeformableAttention(nn.Module):
             real=self._real(mask),
             dropout=self.dropout if self.training else 0.0,
         )
-        output = self.out(self._joined(mixed))
-        if mask is not None:
-            output = output * mask[:, None]
+        output = _real_part(self.out(self._joined(mixed)), mask)
         means = weights.view(len(query), self.heads, -1) if key_weights else None
         return Deformed(output, vgrid, positions, means)
+
+    def _read(self, queries: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """Return where the keys lie, in both units, and what is there (B,D,hk,wk).
+
+        Never in half precision: its 8 bits are too coarse for positions.
+        """
+        with torch.autocast(queries.device.type, enabled=False):
+            vgrid = self.offsets(self._split(queries))
+            positions = _normalised(vgrid)
+            image = self._split(context).to(vgrid.dtype)
+            return vgrid, positions, self._joined(_bilinear(image, positions))
 
     def _check(self, query: Tensor, context: Tensor, mask: Tensor | None) -> None:
         width = self.query.in_channels
@@ -237,11 +249,17 @@ class DeformableAttention(nn.Module):
         return None if mask is None else mask.repeat_interleave(self.heads, dim=0)
 
     def _seen(self, mask: Tensor | None, positions: Tensor) -> Tensor | None:
-        """(B*g,J) True for keys that see a real cell."""
-        if mask is None:
+        """(B*g,J) share of real cells that each key reads, smooth in its position."""
+        real = self._real(mask)
+        if real is None:
             return None
-        real = mask[:, None].repeat_interleave(self.heads, dim=0).to(positions.dtype)
-        return _bilinear(real, positions.detach()).flatten(1) > 0
+        with torch.autocast(real.device.type, enabled=False):
+            return _bilinear(real[:, None].to(positions.dtype), positions).flatten(1)
+
+
+def _real_part(cells: Tensor, mask: Tensor | None) -> Tensor:
+    """Set empty cells of (B,D,h,w) to zero, whatever they hold."""
+    return cells if mask is None else cells.masked_fill(~mask[:, None], 0)
 
 
 def _normalised(vgrid: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def attend(
     real: Tensor | None = None,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Mix values by softmax(q k / sqrt(d) + bias(query position - key position)).
+    """Mix values by softmax(q k / sqrt(d) + bias(distance) + log(seen)).
 
     Gradients can be taken once, not of gradients. Half precision is computed in
     float32, where the sums over keys and blocks need it.
@@ -96,7 +96,8 @@ def attend(
     positions
         (R,J,2) of the keys, as (x, y).
     seen
-        (R,J) bool, keys to attend to; None for all. A row without any mixes to 0.
+        (R,J) in [0,1], how much a key counts: its weight before normalisation is
+        multiplied by it. None for 1. A row that sees nothing mixes to 0.
     real
         (R,h,w) bool, queries that count in the keys' mean weights; None for all.
     dropout
@@ -113,18 +114,31 @@ def attend(
     with _exactly(query):
         distances = _log_distances(positions.to(work), query.shape[-2:])
         scaled = key.to(work) / query.shape[1] ** 0.5
-        operands = (query.to(work), scaled, value.to(work), *distances)
+        seen = positions.new_ones(key[:, 0].shape) if seen is None else seen
+        counts = _log(seen.to(work))
+        operands = (query.to(work), scaled, value.to(work), counts, *distances)
         layers = (layer.to(work) for layer in bias.affine())
-        shares = _shares(query, real, work)
         mixed, weights = _Attend.apply(  # type: ignore[no-untyped-call]  # torch's
-            shares, dropout, _seed(dropout), seen, *layers, *operands
+            _shares(query, real, work), dropout, _seed(dropout), *layers, *operands
         )
-    return mixed.to(query.dtype), weights
+        blind = ~(seen > 0).any(-1)
+        mixed = mixed.masked_fill(blind[:, None, None, None], 0)
+    return mixed.to(query.dtype), weights.masked_fill(blind[:, None], 0)
 
 
 def _exactly(like: Tensor) -> AbstractContextManager[Any]:
     """Switch automatic half precision off."""
     return torch.autocast(like.device.type, enabled=False)
+
+
+def _log(seen: Tensor) -> Tensor:
+    """Return log(seen), and where nothing is seen the least number, not -inf.
+
+    A row of -inf would have no softmax; its gradient would not be finite.
+    """
+    some = seen > 0
+    logs = torch.where(some, seen, 1).log()
+    return logs.masked_fill(~some, torch.finfo(seen.dtype).min)
 
 
 def _signed_log(difference: Tensor) -> Tensor:
@@ -169,6 +183,7 @@ class _Operands(NamedTuple):
     query: Tensor  # (R,d,h,w)
     key: Tensor  # (R,d,J), divided by sqrt(d)
     value: Tensor  # (R,d,J)
+    counts: Tensor  # (R,J) log of how much a key counts
     across: Tensor  # (R,w,J) log distances
     down: Tensor  # (R,h,J)
 
@@ -177,8 +192,8 @@ class _Walk:
     """A walk over the blocks, the same every time: also in what dropout drops."""
 
     def __init__(self, saved: Sequence[Any], dropout: float, seed: int) -> None:
-        self.seen, first, second, last = saved[:4]
-        self.operands = _Operands(*saved[4:])
+        first, second, last = saved[:3]
+        self.operands = _Operands(*saved[3:])
         self.dropout = dropout
         query, key = self.operands[:2]
         self.blocks = _blocks(query, keys=key.shape[-1])
@@ -188,16 +203,12 @@ class _Walk:
 
     def weights(self, block: _Block) -> Tensor:
         """Return a block's attention (r,n,J) before dropout."""
-        (query, key, _, across, down), rows = self.operands, block.rows
-        scores = block.of(query).mT @ key[rows]
+        (query, key, _, counts, across, down), rows = self.operands, block.rows
+        scores = torch.baddbmm(counts[rows, None], block.of(query).mT, key[rows])
         self.mlp.add_to(
             scores, across[rows, None, block.xs], down[rows, block.ys, None]
         )
-        if self.seen is None:
-            return torch.softmax(scores, dim=-1)
-        hidden = ~self.seen[rows, None]
-        scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
-        return torch.softmax(scores, dim=-1).masked_fill_(hidden, 0)
+        return torch.softmax(scores, dim=-1)
 
     def keep(self, weights: Tensor) -> Tensor:
         """Draw what dropout multiplies a block's weights with."""
@@ -213,7 +224,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, shares: Tensor, dropout: float, seed: int, *saved: Tensor | None
+        ctx: Any, shares: Tensor, dropout: float, seed: int, *saved: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(*saved)
         ctx.draws = dropout, seed
@@ -237,7 +248,7 @@ class _Attend(torch.autograd.Function):
             grads = _Operands(*map(torch.zeros_like, walk.operands))
             for block in walk.blocks:
                 _add_gradients(walk, block, block.of(grad), to=grads)
-        return None, None, None, None, *walk.mlp.gradients(), *grads
+        return None, None, None, *walk.mlp.gradients(), *grads
 
 
 def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -> None:
@@ -246,7 +257,8 @@ def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -
     With A the weights, S the scores and O = V (keep A)^T: dA = keep (dO^T V) and
     dS = A (dA - sum_j A dA).
     """
-    (query, key, value, _, _), rows = walk.operands, block.rows
+    query, key, value = walk.operands[:3]
+    rows = block.rows
     weights = walk.weights(block)
     keep = walk.keep(weights)
     to.value[rows].baddbmm_(grad, weights * keep)
@@ -254,6 +266,7 @@ def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -
     scores = scores.sub_((weights * scores).sum(-1, keepdim=True)).mul_(weights)
     block.put(key[rows] @ scores.mT, to.query)
     to.key[rows].baddbmm_(block.of(query), scores)
+    to.counts[rows] += scores.sum(1)
     across, down = walk.mlp.backward(scores).view(2, *block.shape, -1)
     to.across[rows, block.xs] += across.sum(1)
     to.down[rows, block.ys] += down.sum(2)
