@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gimp_models.precision import at_least_float32
+
 __all__ = [
     "Ranking",
     "Retrieval",
@@ -20,6 +22,7 @@ __all__ = [
     "rank_profiles",
     "rank_regions",
     "retrieval",
+    "retrieval_of",
     "similarities",
 ]
 
@@ -77,8 +80,8 @@ def contrastive_loss(u: Tensor, g: Tensor, patients: Tensor, scale: Tensor) -> T
     Tensor
         Scalar, in float32 at least: a scale of 100 is beyond the steps of bf16.
     """
-    targets = contrastive_targets(patients).to(torch.promote_types(u.dtype, _SINGLE))
-    logits = scale.to(targets.dtype) * similarities(u, g)
+    cosines = similarities(u, g)
+    logits, targets = scale * cosines, contrastive_targets(patients).to(cosines.dtype)
     with torch.autocast(u.device.type, enabled=False):
         to_profiles = F.cross_entropy(logits, targets)
         to_regions = F.cross_entropy(logits.T, targets)
@@ -93,9 +96,8 @@ def contrastive_targets(patients: Tensor) -> Tensor:
 
 def similarities(u: Tensor, g: Tensor) -> Tensor:
     """Cosines (B,M) of unit vectors (B,E) and (M,E), in float32 at least."""
-    kind = torch.promote_types(u.dtype, _SINGLE)
     with torch.autocast(u.device.type, enabled=False):
-        return u.to(kind) @ g.to(kind).T
+        return at_least_float32(u) @ at_least_float32(g).T
 
 
 def retrieval(u: Tensor, g: Tensor, patients: Tensor) -> Retrieval:
@@ -115,8 +117,15 @@ def retrieval(u: Tensor, g: Tensor, patients: Tensor) -> Retrieval:
         Recall@1, Recall@5 and median rank both ways, with chance beside them.
     """
     first = _first_rows(patients)
-    matrix = similarities(u, g[first])
     own = patients[:, None] == patients[first]
+    return retrieval_of(similarities(u, g[first]), own)
+
+
+def retrieval_of(matrix: Tensor, own: Tensor) -> Retrieval:
+    """Measure retrieval from a table of similarities; as in `rank_profiles`.
+
+    Each profile needs a region of its patient, too.
+    """
     return Retrieval(
         profiles=_summary(rank_profiles(matrix, own), own),
         regions=_summary(rank_regions(matrix, own), own.T),
@@ -147,9 +156,6 @@ def rank_profiles(matrix: Tensor, own: Tensor) -> Tensor:
 def rank_regions(matrix: Tensor, own: Tensor) -> Tensor:
     """Rank (M,) of a profile's best own region among all; arguments as above."""
     return rank_profiles(matrix.T, own.T)
-
-
-_SINGLE = torch.float32
 
 
 def _first_rows(patients: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gimp_models.errors import BatchError
+from gimp_models.precision import at_least_float32
 
 __all__ = [
     "Overlap",
     "Spread",
+    "class_overlaps",
     "dice_loss",
     "dice_score",
     "hd95_um",
@@ -24,6 +26,7 @@ __all__ = [
     "mask_loss_parts",
     "overlap",
     "pixel_entropy",
+    "predicted_classes",
     "probabilities",
     "spread",
 ]
@@ -34,8 +37,15 @@ def probabilities(logits: Tensor) -> Tensor:
 
     In float32 at least.
     """
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    exact = at_least_float32(logits)
     return exact.sigmoid() if logits.shape[1] == 1 else exact.softmax(1)
+
+
+def predicted_classes(logits: Tensor) -> Tensor:
+    """Class (B,H,W) int64 of each pixel: p > 1/2 for K = 1, else the most probable."""
+    if logits.shape[1] == 1:
+        return (logits[:, 0] > 0).long()
+    return logits.argmax(1)
 
 
 def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
@@ -81,7 +91,7 @@ def pixel_entropy(
     Tensor
         Scalar mean over known pixels; 0 with a live graph if there is none.
     """
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    exact = at_least_float32(logits)
     if logits.shape[1] == 1:  # BCE is the cross-entropy of (0, logit)
         exact = torch.cat([torch.zeros_like(exact), exact], dim=1)
     weights = None if class_weights is None else class_weights.to(exact)
@@ -159,6 +169,22 @@ def overlap(found: Tensor, truth: Tensor, known: Tensor | None = None) -> Overla
         found, truth = found & known, truth & known
     counts = torch.stack([(found & truth).sum(), found.sum(), truth.sum()])
     return Overlap(*counts.tolist())
+
+
+def class_overlaps(found: Tensor, masks: Tensor, classes: int) -> tuple[Overlap, ...]:
+    """Count each tissue class, 1 to K - 1 (only 1 for K = 1), over the known pixels.
+
+    Parameters
+    ----------
+    found, masks
+        (...,H,W) int64 classes of one region, or of all regions of a patient.
+    classes
+        K.
+    """
+    return tuple(
+        overlap(found == tissue, masks == tissue, masks >= 0)
+        for tissue in range(1, max(classes, 2))
+    )
 
 
 def dice_score(found: Tensor, truth: Tensor, known: Tensor | None = None) -> float:

@@ -88,7 +88,7 @@ def test_stain_jitter_moves_along_one_stain_at_a_time():
     amount = torch.linspace(0.5, 1, 16, dtype=torch.float64).view(4, 4)
     image = (-stain[:, None, None] * amount).exp()
     batch = collate_regions([Region(image)])
-    other = jitter_stain(batch, 0.05, drawn()).images[0]
+    other = jitter_stain(batch, 0.05, drawn(3)).images[0]
     change = -other.log() + image.log()  # (3,4,4) optical density
     linear = change.flatten(1) - change.flatten(1).mean(1, keepdim=True)
     along = stain @ linear  # the shift is the same everywhere, the factor is not
