@@ -46,6 +46,10 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_features.py
 	$(BIN)/python benchmarks/bench_start.py
+	$(BIN)/python benchmarks/bench_scan.py
+	$(BIN)/python benchmarks/bench_deformable.py
+	$(BIN)/python benchmarks/bench_gimp.py
+	$(BIN)/python benchmarks/bench_models.py
 	xvfb-run -a -s '-screen 0 1700x1100x24' $(BIN)/python benchmarks/bench_tour.py
 
 # Make the shipped demo model anew (about an hour on two cores).

@@ -87,7 +87,7 @@ def test_models_tells_people_sizes_and_licence(
 
     for architecture in MODELS.values():
         assert f"{architecture.name}: {architecture.title}" in told
-    assert "20,530 genes" in told
+    assert "genes 20,530" in told
     assert told.count("licence") >= 1 + len(MODELS)
 
 

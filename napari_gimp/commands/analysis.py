@@ -112,15 +112,13 @@ def _card_text(model: ListedModel) -> str:
 def _architecture_text(card: dict[str, Any]) -> str:
     sizes = (f"{name} {count / 1e6:.1f} M" for name, count in card["sizes"].items())
     given = ", ".join(
-        f"{count:,} {name.replace('_', ' ')}"
-        for name, count in card["typical"].items()
-        if isinstance(count, int)
+        f"{name.replace('_', ' ')} {count:,}" for name, count in card["typical"].items()
     )
     facts = (
         f"{card['name']}: {card['title']}. {card['summary']}",
         f"  takes    {card['inputs']}",
         f"  returns  {card['outputs']}",
-        f"  sizes    {', '.join(sizes)} parameters with {given}",
+        f"  sizes    {', '.join(sizes)} parameters ({given})",
         f"  source   {card['source']}",
         f"  licence  {card['licence']}",
     )

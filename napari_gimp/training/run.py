@@ -20,7 +20,7 @@ from napari_gimp.training.plan import DEFAULT_PLANS, STAGES, Plan, Stage, check
 Grouping = Literal["contiguous", "pathway", "correlation"]
 
 GROUPINGS: tuple[Grouping, ...] = ("contiguous", "pathway", "correlation")
-MODELS = ("gimp",)  # those of the registry, named here because it imports torch
+MODELS = ("gimp",)  # those of the registry that `train` has a loop for
 SIZES = ("tiny", "small", "base")
 _PATHS = ("manifest", "genes", "out", "start", "store")
 _SWITCHES = ("srgb",)
