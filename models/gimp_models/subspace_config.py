@@ -19,9 +19,18 @@ Layout = Literal["spatial", "list"]
 
 _CHOICES = {"task": get_args(TaskKind), "layout": get_args(Layout)}
 
+# Keys move up to 4 places of their own grid: with fewer than 8 along a side most
+# would leave the slide at once.
 _SIZES: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"grid": 16, "width": 32, "heads": 4, "head_width": 16},
-    "small": {"grid": 32, "width": 64, "heads": 8, "head_width": 32},
+    "tiny": {
+        "grid": 16,
+        "width": 32,
+        "heads": 4,
+        "head_width": 16,
+        "stride": 2,
+        "kernel": 4,
+    },
+    "small": {"grid": 32, "width": 64, "head_width": 32},
     "base": {},
 }
 
