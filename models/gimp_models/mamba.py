@@ -1,8 +1,8 @@
 """Mamba and the gene encoder built from it (MGI, spec B).
 
 Read from the top: the selective state-space part of one direction, the block with
-its gate, norm and residual, the encoder that cuts a profile into tokens. The scan
-itself is in `scan.py`.
+its gate, norm and residual, the gene encoder. The scan itself is in `scan.py`, the
+cutting of profiles into tokens in `gene_tokens.py`.
 
 Letters: B patients, T gene tokens, D width, E = 2 D channels, N states, k width of
 the convolution, r = ceil(D / 16) rank of Delta, G genes, F genes of a fragment.
@@ -11,7 +11,6 @@ the convolution, r = ceil(D / 16) rank of Delta, G genes, F genes of a fragment.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gimp_models.errors import BatchError
+from gimp_models.gene_tokens import GeneTokeniser, Tokenise
 from gimp_models.scan import selective_scan
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "no_weight_decay",
 ]
 
-Tokenise = Literal["chunk", "gene"]
 Pool = Literal["mean", "last"]
 
 _STEP_LEAST, _STEP_MOST, _STEP_FLOOR = 1e-3, 1e-1, 1e-4  # Delta at the start, spec B
@@ -239,11 +237,8 @@ class MambaGenes(nn.Module):
     ----------
     genes
         G. Their order matters to a one-way scan; the checkpoint keeps it.
-    tokenise
-        "chunk": T = ceil(G / F) fragments of consecutive genes, t_k = W x_k + p_k.
-        "gene": T = G tokens t_g = x_g e_g + b_g.
-    fragment
-        F; "gene" takes no notice of it.
+    tokenise, fragment
+        As in `GeneTokeniser`.
     width
         Dg.
     layers
@@ -251,7 +246,8 @@ class MambaGenes(nn.Module):
     states, conv, bidirectional, dropout
         As in `MambaBlock`.
     pool
-        "mean" over real tokens, or "last" real token.
+        "mean" over real tokens, or the "last" real token of a scan: of two scans the
+        mean of both ends, since at the last token the second has only begun.
     """
 
     def __init__(
@@ -283,7 +279,7 @@ class MambaGenes(nn.Module):
             for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width, eps=1e-5)
-        self.pool = _POOLS[pool]
+        self.pool = _POOLS["ends" if bidirectional and pool == "last" else pool]
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> GeneSequence:
         """Encode z-scored profiles.
@@ -315,95 +311,6 @@ class MambaGenes(nn.Module):
     def tokens_of_genes(self) -> Tensor:
         """Token (G,) int64 in which each gene is read."""
         return self.embed.tokens_of_genes()
-
-
-class GeneTokeniser(nn.Module):
-    """Profiles (B,G) to gene tokens (B,T,Dg) (spec B).
-
-    Parameters
-    ----------
-    genes
-        G.
-    tokenise, fragment, width
-        As in `MambaGenes`.
-
-    Attributes
-    ----------
-    length
-        T.
-    """
-
-    def __init__(
-        self, genes: int, *, tokenise: Tokenise, fragment: int, width: int
-    ) -> None:
-        super().__init__()
-        self.genes = genes
-        held = fragment if tokenise == "chunk" else 1
-        self.length = -(-genes // held)
-        self.tokens = _TOKENS[tokenise](self.length, held, width)
-        self.token: Tensor
-        self.register_buffer("token", torch.arange(genes) // held, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed z-scored profiles.
-
-        Raises
-        ------
-        BatchError
-            If there are not G genes.
-        """
-        if x.shape[-1] != self.genes:
-            raise BatchError(
-                f"Profiles have {x.shape[-1]} genes, the gene encoder reads "
-                f"{self.genes}: align the table to the model's panel."
-            )
-        tokens: Tensor = self.tokens(x)
-        return tokens
-
-    def tokens_of_genes(self) -> Tensor:
-        """Token (G,) int64 in which each gene is read."""
-        return self.token
-
-
-class FragmentTokens(nn.Module):
-    """Genes in stored order, F to a token: t_k = W x_k + p_k (spec B, `chunk`)."""
-
-    def __init__(self, length: int, fragment: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(fragment, width))
-        self.position = nn.Parameter(torch.empty(length, width))
-        nn.init.normal_(self.weight, std=fragment**-0.5)
-        # As large as the embedded genes: with a small one the norms turn around at
-        # z = 0, and integrated gradients from there do not complete.
-        nn.init.normal_(self.position)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,G) to (B,T,Dg); genes missing in the last fragment are zeros."""
-        length, fragment = len(self.position), len(self.weight)
-        padded = F.pad(x, (0, length * fragment - x.shape[1]))
-        return padded.reshape(-1, length, fragment) @ self.weight + self.position
-
-
-class SingleGeneTokens(nn.Module):
-    """One token per gene: t_g = x_g e_g + b_g (spec B, `gene`)."""
-
-    def __init__(self, length: int, fragment: int, width: int) -> None:
-        del fragment  # it is 1
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(length, width))
-        self.bias = nn.Parameter(torch.empty(length, width))
-        for parameter in (self.weight, self.bias):
-            nn.init.normal_(parameter)  # of one size, as in FragmentTokens
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B,G) to (B,G,Dg)."""
-        return x[..., None] * self.weight + self.bias
-
-
-_TOKENS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "chunk": FragmentTokens,
-    "gene": SingleGeneTokens,
-}
 
 
 def no_weight_decay(module: nn.Module) -> set[str]:
@@ -445,9 +352,17 @@ def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def _last(tokens: Tensor, mask: Tensor) -> Tensor:
-    order = torch.arange(tokens.shape[1], device=mask.device)
-    last = (mask * order).argmax(1)
-    return tokens[torch.arange(len(tokens), device=mask.device), last]
+    order = torch.arange(1, tokens.shape[1] + 1, device=mask.device)
+    return _row(tokens, (mask * order).argmax(1))
 
 
-_POOLS = {"mean": _mean, "last": _last}
+def _ends(tokens: Tensor, mask: Tensor) -> Tensor:
+    first = _row(tokens, mask.int().argmax(1))
+    return (first + _last(tokens, mask)) / 2
+
+
+def _row(tokens: Tensor, index: Tensor) -> Tensor:
+    return tokens[torch.arange(len(tokens), device=index.device), index]
+
+
+_POOLS = {"mean": _mean, "last": _last, "ends": _ends}

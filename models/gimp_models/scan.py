@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gimp_models.errors import BatchError
 
@@ -62,16 +62,18 @@ def selective_scan(
     -------
     Tensor
         (B,T,E) in the dtype of `u`. Computed in float32 at least, since a state is a
-        sum over hundreds of tokens. Differentiable once; form "loop" at will.
+        sum over hundreds of tokens. Differentiable once; "loop" without limit.
 
     Raises
     ------
     BatchError
         If shapes do not fit each other.
+    RuntimeError
+        In the backward pass, where second derivatives are asked for, but of "loop".
     """
     _check(u, delta, a, b, c)
     if form == "auto":
-        form = choose_form(u)
+        form = choose_form(u.shape[1], u.device, u.dtype)
     dtype = torch.promote_types(u.dtype, torch.float32)
     with torch.autocast(u.device.type, enabled=False):
         signal = cast("Signal", tuple(x.to(dtype) for x in (u, delta, a, b, c)))
@@ -81,13 +83,18 @@ def selective_scan(
     return y.to(u.dtype)
 
 
-def choose_form(u: Tensor) -> ScanForm:
-    """Return the fastest form for an input (B,T,E), as `bench_scan.py` measures it."""
-    if u.device.type != "cuda":
-        return "chunked" if u.shape[1] >= _SHORT else "loop"
-    if _kernel() is not None and u.dtype != torch.float64:
-        return "mamba_ssm"
-    return "doubling" if u.shape[1] >= _SHORT else "loop"
+def choose_form(length: int, device: torch.device, dtype: torch.dtype) -> ScanForm:
+    """Return the fastest form for T tokens, as `benchmarks/bench_scan.py` measures it.
+
+    A loop for a few tokens; else `chunked`, or on CUDA the kernel of mamba_ssm where
+    it is installed and takes the dtype, else `doubling`.
+    """
+    if length < _SHORT:
+        return "loop"
+    if device.type != "cuda":
+        return "chunked"
+    kernel = dtype != torch.float64 and _kernel() is not None
+    return "mamba_ssm" if kernel else "doubling"
 
 
 _SHORT = 4
@@ -291,8 +298,8 @@ class _Scan(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         *signal, entering = ctx.saved_tensors
         span, recurrence, whole = ctx.span, ctx.recurrence, _Tokens(*signal)
         room, found = _Room.of(whole.x, whole.a, span), whole.gradient()
@@ -309,14 +316,24 @@ class _Scan(torch.autograd.Function):
         return found.x, found.delta, found.a, found.b, found.c, None, None
 
 
+def _refuse_second_derivative() -> None:
+    # torch's `once_differentiable` stays silent where autograd.grad asks for inputs
+    # that the lost part of the graph does not lead to, and leaves that part out.
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "A selective scan in chunks is differentiable once, got create_graph=True: "
+            "take form='loop' for second derivatives."
+        )
+
+
 @cache
 def _kernel() -> Callable[..., Tensor] | None:
     """`selective_scan_fn` of the package mamba_ssm; None where it does not load."""
     try:
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+        module = import_module("mamba_ssm.ops.selective_scan_interface")
     except ImportError:
         return None
-    return cast("Callable[..., Tensor]", selective_scan_fn)
+    return cast("Callable[..., Tensor]", module.selective_scan_fn)
 
 
 def _by_kernel(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
