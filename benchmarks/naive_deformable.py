@@ -56,7 +56,9 @@ class NaiveDeformableAttention(nn.Module):
         self, query: Tensor, context: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return output (B,D,h,w), vgrid (B*g,2,hk,wk), attention (B,g,h*w,hk*wk)."""
-        real = torch.ones_like(query[:, :1]) if mask is None else mask[:, None] * 1.0
+        real = (
+            torch.ones_like(query[:, :1]) if mask is None else mask[:, None].to(query)
+        )
         query, context = query * real, context * real
         queries = self.query(query)
         vgrid = self.vgrid(queries)

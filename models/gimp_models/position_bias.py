@@ -112,11 +112,11 @@ def attend(
     work = torch.promote_types(query.dtype, torch.float32)
     work = torch.promote_types(work, bias.last.weight.dtype)
     with _exactly(query):
-        distances = _log_distances(positions.to(work), query.shape[-2:])
         scaled = key.to(work) / query.shape[1] ** 0.5
         seen = positions.new_ones(key[:, 0].shape) if seen is None else seen
         counts = _log(seen.to(work))
-        operands = (query.to(work), scaled, value.to(work), counts, *distances)
+        places = positions.to(work)
+        operands = (query.to(work), scaled, value.to(work), counts, places)
         layers = (layer.to(work) for layer in bias.affine())
         mixed, weights = _Attend.apply(  # type: ignore[no-untyped-call]  # torch's
             _shares(query, real, work), dropout, _seed(dropout), *layers, *operands
@@ -145,19 +145,6 @@ def _signed_log(difference: Tensor) -> Tensor:
     return torch.sign(difference) * torch.log1p(difference.abs())
 
 
-def _log_distances(positions: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return signed log distances along x (R,w,J) and y (R,h,J).
-
-    A column of queries shares its x, a row its y: w + h logarithms per key, not w h.
-    """
-    height, width = grid
-    across, down = (
-        _signed_log(_axis(side, positions)[:, None] - positions[:, None, :, channel])
-        for channel, side in enumerate((width, height))
-    )
-    return across, down
-
-
 def _axis(side: int, like: Tensor) -> Tensor:
     """Return where cells lie along a side: the outer ones at -1 and 1."""
     cells = torch.arange(side, device=like.device, dtype=like.dtype)
@@ -184,8 +171,7 @@ class _Operands(NamedTuple):
     key: Tensor  # (R,d,J), divided by sqrt(d)
     value: Tensor  # (R,d,J)
     counts: Tensor  # (R,J) log of how much a key counts
-    across: Tensor  # (R,w,J) log distances
-    down: Tensor  # (R,h,J)
+    positions: Tensor  # (R,J,2)
 
 
 class _Walk:
@@ -197,18 +183,28 @@ class _Walk:
         self.dropout = dropout
         query, key = self.operands[:2]
         self.blocks = _blocks(query, keys=key.shape[-1])
+        self.axes = [_axis(side, key) for side in query.shape[-2:]]
         # the first block is never smaller than the others
         self.mlp = _Mlp(first, second, last, prod(self.blocks[0].shape) * key.shape[-1])
         self.generator = torch.Generator(key.device).manual_seed(seed)
 
     def weights(self, block: _Block) -> Tensor:
         """Return a block's attention (r,n,J) before dropout."""
-        (query, key, _, counts, across, down), rows = self.operands, block.rows
+        query, key, _, counts, _ = self.operands
+        rows = block.rows
         scores = torch.baddbmm(counts[rows, None], block.of(query).mT, key[rows])
-        self.mlp.add_to(
-            scores, across[rows, None, block.xs], down[rows, block.ys, None]
-        )
+        across, down = self.log_distances(block)
+        self.mlp.add_to(scores, across[:, None], down[:, :, None])
         return torch.softmax(scores, dim=-1)
+
+    def log_distances(self, block: _Block) -> tuple[Tensor, Tensor]:
+        """Return signed log distances along x (r,x,J) and along y (r,y,J).
+
+        A column of queries shares its x and a row its y: few logarithms for all pairs.
+        """
+        x, y = self.operands.positions[block.rows, None].unbind(-1)
+        down, across = self.axes[0][block.ys, None], self.axes[1][block.xs, None]
+        return _signed_log(across - x), _signed_log(down - y)
 
     def keep(self, weights: Tensor) -> Tensor:
         """Draw what dropout multiplies a block's weights with."""
@@ -268,8 +264,10 @@ def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -
     to.key[rows].baddbmm_(block.of(query), scores)
     to.counts[rows] += scores.sum(1)
     across, down = walk.mlp.backward(scores).view(2, *block.shape, -1)
-    to.across[rows, block.xs] += across.sum(1)
-    to.down[rows, block.ys] += down.sum(2)
+    sums = across.sum(1), down.sum(2)
+    for channel, logs in enumerate(walk.log_distances(block)):
+        slope = torch.exp(-logs.abs())  # of sign(D) log(1 + |D|): 1 / (1 + |D|)
+        to.positions[rows, :, channel] -= (sums[channel] * slope).sum(1)
 
 
 @dataclass(frozen=True, slots=True)
