@@ -42,18 +42,13 @@ def check_fit(card: Card, encoder: Encoder) -> None:
     CheckpointError
         If fingerprint, width, patch size or um/px differ; the text gives both.
     """
-    asked = card.encoder
-    pairs = {
-        "encoder fingerprint": (asked["fingerprint"], encoder.fingerprint),
-        "feature width": (asked["width"], encoder.width),
-        "patch side, um": (card.patch_um, encoder.patch_um),
-        "um/px of patches": (card.mpp, encoder.mpp),
-    }
-    wrong = [
-        f"{name}: expected {_short(expected)}, given {_short(given)}"
-        for name, (expected, given) in pairs.items()
-        if expected != given
-    ]
+    from gimp_models.expectation import Expectation, differences
+
+    features = {"fingerprint": encoder.fingerprint, "width": encoder.width}
+    made_here = Expectation(
+        encoder=features, patch_um=encoder.patch_um, mpp=encoder.mpp
+    )
+    wrong = differences(card, made_here)
     if wrong:
         raise CheckpointError(
             f"The model was trained with another patch encoder than "
@@ -76,10 +71,6 @@ def check_finished(card: Card) -> None:
             f"The model tells {len(card.classes)} classes apart; a prediction needs at "
             "least two. Fine-tune it on a cohort with labels first."
         )
-
-
-def _short(value: object) -> str:
-    return value[:12] if isinstance(value, str) else f"{value}"
 
 
 def warnings(

@@ -109,7 +109,8 @@ class _Level:
         ready = count if end else count // CHUNK_PX * CHUNK_PX
         if not ready:
             return None
-        together = np.concatenate(self._held, axis=1)
+        one = len(self._held) == 1
+        together = self._held[0] if one else np.concatenate(self._held, axis=1)
         whole, rest = together[:, :ready], together[:, ready:]
         if whole.any():  # chunks of zeros are not written, as zarr's fill value
             self._array[:, self.top : self.top + ready] = whole

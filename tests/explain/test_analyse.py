@@ -182,8 +182,8 @@ def test_another_encoder_is_refused_with_expected_and_given(
     other = {**card.encoder, "fingerprint": "f" * 64}
     text = refused(case, tmp_path / "model", replace(card, encoder=other))
 
-    assert "expected ffffffffffff" in text
-    assert f"given {card.encoder['fingerprint'][:12]}" in text
+    assert "its encoder fingerprint is ffffffffffff" in text
+    assert f"it must be {card.encoder['fingerprint'][:12]}" in text
 
 
 def test_another_patch_size_is_refused_with_expected_and_given(
@@ -193,7 +193,7 @@ def test_another_patch_size_is_refused_with_expected_and_given(
 
     text = refused(case, tmp_path / "model", replace(card, patch_um=256.0))
 
-    assert "expected 256.0, given 128.0" in text
+    assert "its patch_um is 256.0, it must be 128.0" in text
 
 
 def test_a_table_of_several_samples_needs_a_name(case: Any) -> None:
