@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gimp_models.losses import standardise
+from gimp_models.precision import at_least_float32
 
 __all__ = ["SIDE_PX", "PixelDecoder", "RidgeDecoder", "fit_decoder"]
 
@@ -80,8 +81,9 @@ class RidgeDecoder:
         -------
         RidgeDecoder
         """
-        x, y = _with_one(features), thumbnails.flatten(1).float()
-        ridge = penalty * torch.eye(x.shape[1], device=x.device)
+        x = _with_one(features)
+        y = thumbnails.flatten(1).to(x.dtype)
+        ridge = penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         ridge[0, 0] = 1e-6
         return cls(torch.linalg.solve(x.T @ x + ridge, x.T @ y))
 
@@ -144,5 +146,5 @@ def _doubling(inside: int, outside: int) -> nn.Sequential:
 
 
 def _with_one(features: Tensor) -> Tensor:
-    x = standardise(features.float())
+    x = standardise(at_least_float32(features))
     return torch.cat([torch.ones_like(x[:, :1]), x], dim=1)

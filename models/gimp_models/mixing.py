@@ -217,7 +217,8 @@ def nystrom(
             query, key, value, keys=keys, pooling=pooling.to(query.dtype)
         )
         # Slab by slab: (B,H,T,M) in one piece would be 16 times the tokens.
-        mixed = [rest(slab).to(first.dtype) for slab in query[:, :, 1:].split(_ROWS, 2)]
+        slabs = torch.split(query[:, :, 1:], _ROWS, dim=2)
+        mixed = [rest(slab).to(first.dtype) for slab in slabs]
     return torch.cat([first, *mixed], dim=2)
 
 
