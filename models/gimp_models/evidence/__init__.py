@@ -21,6 +21,12 @@ from gimp_models.evidence.gimp import (
     reconstruction_target,
 )
 from gimp_models.evidence.gimp_gradients import gene_attributions, patch_contributions
+from gimp_models.evidence.hidden import (
+    HIDDEN_ATTENTION_NOTE,
+    gene_hidden_attention,
+    hidden_attention,
+    mean_hidden_attention,
+)
 from gimp_models.evidence.mgi import (
     CrossAttentionMap,
     SimilarityMap,
@@ -62,6 +68,7 @@ from gimp_models.evidence.subspace_genes import (
 )
 
 __all__ = [
+    "HIDDEN_ATTENTION_NOTE",
     "BranchEvidence",
     "Counterfactual",
     "CrossAttentionMap",
@@ -88,8 +95,10 @@ __all__ = [
     "fragment_relevance",
     "fragment_weights",
     "gene_attributions",
+    "gene_hidden_attention",
     "genes_at_mean",
     "genes_of",
+    "hidden_attention",
     "key_map",
     "key_places_um",
     "look",
@@ -97,6 +106,7 @@ __all__ = [
     "mask_probabilities",
     "masked_reconstruction",
     "mean_genes",
+    "mean_hidden_attention",
     "measure_reference",
     "modality_share",
     "nearest_patches",
