@@ -69,6 +69,14 @@ def test_example_05_segments_with_genes() -> None:
     assert own > number(printed, "Dice with average genes:")
 
 
+def test_example_06_tells_gliomas_apart() -> None:
+    printed = run("06")
+    together = number(printed, "told by genes and patches in")
+    assert together > number(printed, "told by patches alone in")
+    assert number(printed, "C-index of the model") > 0.65
+    assert "evidence per patch, tumour branch:" in printed
+
+
 def test_examples_are_short() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES}
     assert lengths
