@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gimp_models.mamba import GeneSequence, GeneTokeniser, MambaGenes
+from gimp_models.gene_tokens import GeneTokeniser
+from gimp_models.mamba import GeneSequence, MambaGenes
 from gimp_models.mgi_config import MgiConfig
 from gimp_models.mixing import Mixer
 from gimp_models.snn import SNN

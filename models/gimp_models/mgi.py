@@ -214,7 +214,7 @@ def choices(config: MgiConfig) -> tuple[str, ...]:
         f"{config.width}, {config.depth} pre-norm layers, {config.heads} heads, "
         "learned positions counted from the top left.",
         _gene_choice(config),
-        f"Profile vector: {_POOLED[config.pool]}.",
+        f"Profile vector: {_pool_choice(config)}.",
         f"Contrastive space: {config.embedding} dimensions, linear projections without "
         f"bias, inverse temperature learned from 1/{_FIRST_TEMPERATURE:g}, at most "
         f"{_LARGEST_SCALE:g}.",
@@ -228,7 +228,6 @@ def choices(config: MgiConfig) -> tuple[str, ...]:
     )
 
 
-_POOLED = {"mean": "mean over the gene tokens", "last": "the last gene token"}
 _FUSED = {
     "cross_attention": "image tokens attend to gene tokens",
     "concat": "the profile vector is concatenated to each image token",
@@ -249,10 +248,19 @@ def _gene_choice(config: MgiConfig) -> str:
     )
 
 
+def _pool_choice(config: MgiConfig) -> str:
+    if config.gene_length == 1:
+        return "the only gene token"
+    if config.pool == "mean":
+        return "mean over the gene tokens"
+    both = config.gene_encoder == "mamba" and config.bidirectional
+    return "mean of the first and last gene token" if both else "the last gene token"
+
+
 def _fusion_choice(config: MgiConfig) -> str:
     if config.fusion == "none":
         return "Fusion: none, the mask is made from the image only."
-    return f"Fusion: {_FUSED[config.fusion]}, {config.fusion_layers} layers."
+    return f"Fusion: {_FUSED[config.fusion]} (layers: {config.fusion_layers})."
 
 
 def _mask_choice(classes: int) -> str:

@@ -75,7 +75,8 @@ class MgiConfig(Config):
         N states, k taps of the causal convolution, and whether a backward scan is
         added; Mamba only.
     pool
-        Profile vector: the mean over tokens or the last token.
+        Profile vector: the mean over tokens or the last token (with a backward scan,
+        the mean of the last and the first, where that one ends).
     embedding
         Dimensions E of the contrastive space.
     fusion, fusion_layers

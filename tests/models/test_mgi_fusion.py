@@ -94,6 +94,22 @@ def test_the_profile_reaches_every_token(z, genes, kind):
     assert moved[1].max() == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [("cross_attention", "out"), ("concat", "join"), ("film", "modulation")],
+)
+def test_both_parts_of_a_fusion_layer_add_to_the_tokens(z, genes, kind, last):
+    fusion = Fusion(replace(CONFIG, fusion=kind))
+    layer = fusion.layers[0]
+    mixed = z + layer.mix(z, genes)
+    expected = mixed + layer.feedforward(layer.norm(mixed))
+    close(fusion(z, genes), expected, atol=0)
+    for silent in (getattr(layer.mix, last), layer.feedforward[-1]):
+        nn.init.zeros_(silent.weight)
+        nn.init.zeros_(silent.bias)
+    close(fusion(z, genes), z, atol=0)
+
+
 def test_without_fusion_tokens_stay_as_they_are(z, genes):
     fusion = Fusion(replace(CONFIG, fusion="none"))
     assert fusion(z, genes) is z
@@ -121,24 +137,31 @@ def test_the_decoder_doubles_back_to_pixels(skips, patch):
     assert decoder(image.patches, image).shape == (1, 2, 4 * patch, 4 * patch)
 
 
-def test_a_token_is_decoded_where_it_lies_and_skips_there_too():
+def reach_px(before: Tensor, after: Tensor) -> int:
+    """How far beyond the patch at rows 16:32, columns 32:48 a change is seen."""
+    moved = (after - before).abs().amax((0, 1))
+    assert moved[16:32, 32:48].min() > 0
+    rows, columns = moved.amax(1).nonzero()[:, 0], moved.amax(0).nonzero()[:, 0]
+    sides = (16 - rows[0], rows[-1] - 31, 32 - columns[0], columns[-1] - 47)
+    assert len(set(map(int, sides))) == 1
+    return int(sides[0])
+
+
+def test_a_token_and_its_taps_are_decoded_where_they_lie():
+    """The deepest tap joins the coarsest step: it reaches 4 + 2 + 1 pixels further."""
     decoder, image = MaskDecoder(CONFIG).eval(), image_grid(every_pixel())
     for norm in decoder.modules():
         if isinstance(norm, MaskedGroupNorm):
             norm.forward = lambda x, real=None: x  # its statistics see the whole image
     before = decoder(image.patches, image)
-    place = torch.zeros(1, N, 1)
-    place[0, 6] = 5.0  # second row, third column
-    taps = (image.taps[0] + place * torch.randn(D), *image.taps[1:])
-    for after in (
-        decoder(image.patches + place * torch.randn(D), image),
-        decoder(image.patches, replace(image, taps=taps)),
-    ):
-        moved = (after - before).abs().amax((0, 1))
-        assert moved[16:32, 32:48].min() > 0
-        far = moved.clone()
-        far[16 - 15 : 32 + 15, 32 - 15 : 48 + 15] = 0  # 8 + 4 + 2 + 1 pixels of reach
-        assert far.max() == 0
+    change = torch.zeros(1, N, D)
+    change[0, 6] = 5 * torch.randn(D)  # second row, third column
+    assert reach_px(before, decoder(image.patches + change, image)) == 15
+    for index, reach in enumerate((1, 3, 7)):
+        taps = list(image.taps)
+        taps[index] = taps[index] + change
+        after = decoder(image.patches, replace(image, taps=tuple(taps)))
+        assert reach_px(before, after) == reach
 
 
 def test_without_skips_taps_are_not_read():

@@ -90,6 +90,30 @@ def test_what_lies_in_padding_changes_nothing(batch):
     close(dirty.gene_embedding, clean.gene_embedding, atol=0)
 
 
+def test_pixels_that_are_not_real_may_lie_anywhere(regions):
+    model, batch = make(), collate_regions(regions[:1])
+    batch.pixels[:, 20:30, 5:25] = False
+    junk = torch.where(batch.pixels[:, None], batch.images, torch.nan)
+    clean, dirty = run(model, batch), run(model, replace(batch, images=junk))
+    close(dirty.logits, clean.logits, atol=0)
+    hidden = ~clean.image.mask.reshape(4, 4)
+    assert hidden.nonzero().tolist() == [[1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_dropout_acts_in_training_only(batch, encoder):
+    model = make(gene_encoder=encoder, fusion="concat", dropout=0.3)
+    close(model(batch).logits, model(batch).logits, atol=0)
+    image, genes = model.encode_images(batch), model.encode_genes(batch)
+    model.train()
+    for name, seen in (
+        ("genes", lambda: model.encode_genes(batch).pooled),
+        ("vit", lambda: model.encode_images(batch).cls),
+        ("fusion", lambda: model.fusion(image.patches, genes)),
+    ):
+        assert (seen() - seen()).abs().max() > 1e-3, name
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_region_without_genes_has_the_mean_profile(regions, encoder):
     model = make(gene_encoder=encoder, fusion="film")
@@ -190,7 +214,15 @@ def wavy(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"bidirectional": True}, {"gene_tokens": "gene"}]
+    "options",
+    [
+        {},
+        {"pool": "last"},
+        {"bidirectional": True},
+        {"bidirectional": True, "pool": "last"},
+        {"gene_tokens": "gene"},
+        {"gene_encoder": "transformer"},
+    ],
 )
 def test_pairing_trains_encoders_projections_and_scale_and_nothing_else(batch, options):
     model = make(**options).train()
@@ -270,7 +302,8 @@ def test_nobody_needs_genes(batch):
         ({"gene_tokens": "gene"}, ("90 tokens (one gene each)",)),
         ({"gene_encoder": "snn", "fusion": "film"}, ("snn of the whole", "FiLM")),
         ({"fusion": "none", "classes": 4}, ("image only", "4 tissue classes")),
-        ({"pool": "last", "skips": False}, ("last gene token", "without skips")),
+        ({"pool": "last", "skips": False}, ("the last gene token", "without skips")),
+        ({"pool": "last", "bidirectional": True}, ("first and last gene token",)),
     ],
 )
 def test_choices_name_the_options_that_were_taken(options, words):
