@@ -29,8 +29,6 @@ from gimp_models.errors import BatchError
 __all__ = ["ScanForm", "choose_form", "selective_scan"]
 
 ScanForm = Literal["auto", "loop", "doubling", "chunked", "mamba_ssm"]
-Signal = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""u, Delta, A, B, C."""
 
 
 def selective_scan(
@@ -76,10 +74,9 @@ def selective_scan(
         form = choose_form(u.shape[1], u.device, u.dtype)
     dtype = torch.promote_types(u.dtype, torch.float32)
     with torch.autocast(u.device.type, enabled=False):
-        signal = cast("Signal", tuple(x.to(dtype) for x in (u, delta, a, b, c)))
-        y = _FORMS[form](*signal)
+        y = _FORMS[form](*(x.to(dtype) for x in (u, delta, a, b, c)))
         if skip is not None:
-            y = y + skip.to(dtype) * signal[0]
+            y = y + skip.to(dtype) * u.to(dtype)
     return y.to(u.dtype)
 
 
@@ -97,7 +94,7 @@ def choose_form(length: int, device: torch.device, dtype: torch.dtype) -> ScanFo
     return "mamba_ssm" if kernel else "doubling"
 
 
-_SHORT = 4
+_SHORT = 8
 """Tokens from which on the custom gradient pays for what it sets up."""
 
 
@@ -129,29 +126,40 @@ def _loop(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return torch.stack(y, dim=1)
 
 
-def _chunked(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    # 1 MB of float32: the four chunks that the gradient holds stay in a core's cache.
-    return _in_chunks((u, delta, a, b, c), _STEPPING, _CHUNKED_ROOM)
+_CHUNKED_ROOM = 1 << 18
+"""Values of h in a chunk: 1 MB of float32, so that a chunk stays in a core's cache."""
 
-
-def _doubling(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    return _in_chunks((u, delta, a, b, c), _DOUBLING, _DOUBLING_ROOM)
-
-
-_CHUNKED_ROOM, _DOUBLING_ROOM = 1 << 18, 1 << 24
-"""Values of h in a chunk. Doubling is for GPUs, where few large operations win."""
+_DOUBLING_ROOM = 1 << 24
+"""Likewise; for GPUs, where few large operations win."""
 
 _FEWEST = 8
 """Tokens of a chunk at least, so that entering states are few beside all states."""
 
 
-def _in_chunks(signal: Signal, recurrence: _Recurrence, room: int) -> Tensor:
-    u, delta, a, b, c = signal
-    span = max(_FEWEST, room // (len(u) * a.numel()))
-    inflow = delta * u
-    x, delta, b, c = (v.transpose(0, 1).contiguous() for v in (inflow, delta, b, c))
-    a = a.T.contiguous()
-    y: Tensor = _Scan.apply(x, delta, a, b, c, recurrence, span)  # type: ignore[no-untyped-call]  # of torch
+def _chunked(*signal: Tensor) -> Tensor:
+    return _in_chunks(*signal, recurrence=_STEPPING, room=_CHUNKED_ROOM)
+
+
+def _doubling(*signal: Tensor) -> Tensor:
+    return _in_chunks(*signal, recurrence=_DOUBLING, room=_DOUBLING_ROOM)
+
+
+def _in_chunks(
+    u: Tensor,
+    delta: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    *,
+    recurrence: _Recurrence,
+    room: int,
+) -> Tensor:
+    span = min(u.shape[1], max(_FEWEST, room // (len(u) * a.numel())))
+    signal = (v.transpose(0, 1).contiguous() for v in (delta * u, delta, b, c))
+    x, delta, b, c = signal
+    y: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]  # of torch
+        x, delta, a.T.contiguous(), b, c, recurrence, span
+    )
     return y.transpose(0, 1)
 
 
