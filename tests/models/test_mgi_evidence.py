@@ -73,6 +73,10 @@ def profiles_of(count):
     return torch.randn(count, GENES, generator=torch.Generator().manual_seed(5))
 
 
+def double(batch):
+    return replace(batch, images=batch.images.double(), genes=batch.genes.double())
+
+
 def last_of(parts):
     *_, last = parts
     return last
@@ -92,7 +96,7 @@ def test_the_similarity_map_sums_to_the_similarity(ragged):
 
 def test_each_patch_adds_its_projected_token(ragged):
     model = make_model().double()
-    batch = replace(ragged, images=ragged.images.double(), genes=ragged.genes.double())
+    batch = double(ragged)
     found = similarity_map(model, batch)
     with torch.no_grad():
         out = model(batch)
@@ -227,8 +231,10 @@ def inner_sum(model, batch, inside, channel):
 
 @pytest.mark.parametrize("classes", [1, 3])
 def test_attributions_of_the_mask_sum_to_the_change_of_its_logits(one, classes):
-    model = make_model(classes)
+    model, one = make_model(classes).double(), double(one)
     with torch.no_grad():
+        for layer in (model.fusion.layers[0].mix.value, model.fusion.layers[0].mix.out):
+            layer.weight *= 4  # so that genes matter in an untrained model
         logits = model(one).logits
         if classes == 1:  # so that the mask is about half of the region
             model.decoder.head.bias -= logits.median()
@@ -240,8 +246,8 @@ def test_attributions_of_the_mask_sum_to_the_change_of_its_logits(one, classes):
     average = replace(one, genes=mean_genes(model, one))
     change = inner_sum(model, one, inside, channel)
     change -= inner_sum(model, average, inside, channel)
-    assert abs(change) > 0.1
-    assert float(found.attribution.sum()) == pytest.approx(change, rel=0.005)
+    assert abs(change) > 1
+    assert float(found.attribution.sum()) == pytest.approx(change, rel=0.01)
 
 
 def test_genes_without_effect_get_no_attribution(one):

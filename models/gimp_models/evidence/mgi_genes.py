@@ -14,7 +14,7 @@ from torch import Tensor
 from gimp_models.errors import BatchError, ConfigError
 from gimp_models.evidence.evaluating import evaluating
 from gimp_models.evidence.mgi import mask_probabilities
-from gimp_models.evidence.path import TOLERANCE, PathSum, along_path
+from gimp_models.evidence.path import FLOOR, TOLERANCE, PathSum, along_path
 from gimp_models.mgi import Mgi
 from gimp_models.overlap import predicted_classes
 from gimp_models.precision import at_least_float32
@@ -145,7 +145,9 @@ def mask_attributions(
         found, _ = model.segment(several, model.genes(points), (height, width))
         return (at_least_float32(found[:, channel]) * inside).sum((1, 2))
 
-    yield from along_path(inner_sum, genes, torch.zeros_like(genes), tolerance)
+    floor = FLOOR * int(inside.sum())  # as much per pixel as for a single logit
+    baseline = torch.zeros_like(genes)
+    yield from along_path(inner_sum, genes, baseline, tolerance, floor=floor)
 
 
 def counterfactual(model: Mgi, batch: RegionBatch, genes: Tensor) -> Counterfactual:
