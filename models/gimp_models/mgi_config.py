@@ -25,6 +25,8 @@ _CHOICES = {
 MOST_GENE_TOKENS = 4_096
 """Above this many genes, one token per gene is refused (spec B)."""
 
+_WHOLE_PROFILE = ("mlp", "snn")  # gene encoders that see all genes at once
+
 _SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
         "image_px": 128,
@@ -149,8 +151,8 @@ class MgiConfig(Config):
     @property
     def gene_length(self) -> int:
         """Return T, the number of gene tokens."""
-        if self.gene_encoder in ("mlp", "snn"):
-            return 1  # these see the whole profile at once
+        if self.gene_encoder in _WHOLE_PROFILE:
+            return 1
         return self.genes if self.gene_tokens == "gene" else self._fragments
 
     @property
@@ -171,6 +173,9 @@ def _check_image(config: MgiConfig) -> None:
 def _check_genes(config: MgiConfig) -> None:
     config.require_positive("genes", "fragment", "gene_width", "gene_layers")
     config.require_positive("states", "conv", "embedding")
+    sequence = config.gene_encoder in _WHOLE_PROFILE or config.gene_length > 1
+    right = f"below genes ({config.genes}): a sequence has two tokens or more"
+    config.require(sequence, "fragment", right)  # else decays or queries never learn
     few = config.gene_tokens != "gene" or config.genes <= MOST_GENE_TOKENS
     right = f"at most {MOST_GENE_TOKENS} with one token per gene, or use gene_tokens "
     config.require(few, "genes", right + "'chunk'")
@@ -184,4 +189,4 @@ def _check_decoder(config: MgiConfig) -> None:
     # A softmax over one key is 1: query and key would never learn.
     attends = config.fusion != "cross_attention" or config.gene_length > 1
     right = "concat, film or none where the gene encoder yields a single token"
-    config.require(attends, "fusion", f"{right}; or use smaller fragments")
+    config.require(attends, "fusion", right)

@@ -73,13 +73,19 @@ def test_a_config_that_contradicts_itself_is_refused(options, text):
         replace(SMALL, **options)
 
 
-@pytest.mark.parametrize(
-    "options", [{"gene_encoder": "mlp"}, {"gene_encoder": "snn"}, {"genes": 64}]
-)
-def test_one_gene_token_is_nothing_to_attend_to(options):
+@pytest.mark.parametrize("encoder", ["mlp", "snn"])
+def test_one_gene_token_is_nothing_to_attend_to(encoder):
     with pytest.raises(ConfigError, match="single token"):
-        replace(SMALL, **options)
-    assert replace(SMALL, fusion="concat", **options).gene_length == 1
+        replace(SMALL, gene_encoder=encoder)
+    assert replace(SMALL, fusion="concat", gene_encoder=encoder).gene_length == 1
+
+
+@pytest.mark.parametrize("encoder", ["mamba", "transformer"])
+def test_one_gene_token_is_no_sequence(encoder):
+    few = {"genes": 64, "gene_encoder": encoder, "fusion": "concat"}
+    with pytest.raises(ConfigError, match=r"fragment is 64, .* below genes \(64\)"):
+        replace(SMALL, **few)
+    assert replace(SMALL, **few, fragment=32).gene_length == 2
 
 
 def test_an_unknown_size_is_refused_with_the_choices():
