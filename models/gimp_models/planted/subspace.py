@@ -1,10 +1,10 @@
 """Gliomas of tensors for Subspace: two hidden states, each seen in genes and patches.
 
 A patient's tumour is quiet or aggressive, the microenvironment cold or inflamed: two
-states of -1 or +1. Each shows in genes of its own list, noisily, and in the patches
-of its own tissue, a fifth or so of the slide, clearly. The four combinations are the
-classes, and both states shorten life. So genes alone tell the class rarely, and a
-model that reads the slide well has to look at the right patches.
+states of -1 or +1. Each shows in eight genes of its own list and in how the patches of
+its own tissue look, a fifth of the slide; either way errs for one patient in twenty.
+The four combinations are the classes, and both states shorten life. So a model does
+best that reads the genes and looks at the right patches.
 
 Letters: N patches, P patch features, G genes; S = 2 states, tumour first.
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gimp_models.bag import Bag
+from gimp_models.subspace_config import SubspaceConfig, Task
+from gimp_models.survival import quantile_edges
 
 __all__ = [
     "CLASSES",
@@ -29,6 +31,8 @@ __all__ = [
     "PlantedGlioma",
     "PlantedPatient",
     "best_risk",
+    "survival_task",
+    "tissue_of",
 ]
 
 CLASSES = (
@@ -41,9 +45,9 @@ NORMAL, TUMOUR, MICRO = range(3)
 """Tissue of a patch: nothing to see, tumour, microenvironment."""
 
 _SIDE, _PATCH_UM = 12, 128.0
-_PATCH_NOISE, _SHIFT = 0.5, 1.5
+_PATCH_NOISE, _SHIFT, _SHOWN_NOISE = 0.5, 1.5, 0.6
 _GENES, _TUMOUR_GENES, _MICRO_GENES, _SHARED = 90, 24, 36, 4
-_INFORMATIVE, _LOADING = 8, 0.35  # per state; the sum of its genes errs in 1 of 6
+_INFORMATIVE, _LOADING = 8, 0.6  # genes of a state; z-scores have noise 1
 _MEDIAN_DAYS, _SHORTENS, _SHAPE = 700.0, 0.5, 2.0
 _FIRST_CONTACT, _CONTACT = 365.0, 2500.0  # days: follow-up lasts 1 to 8 years
 
@@ -76,7 +80,7 @@ class PlantedGlioma:
     prototypes
         (3,P) mean feature of each tissue.
     shifts
-        (3,P) what a state of +1 adds to the patches of its tissue; 0 for `NORMAL`.
+        (S,P) what a state of +1 adds to the patches of its tissue.
     loadings
         (S,G) how each state shows in each gene.
     tumour_genes, micro_genes
@@ -93,9 +97,8 @@ class PlantedGlioma:
     def make(cls, *, patch_features: int = 16, seed: int = 2024) -> PlantedGlioma:
         """Draw how tissue and genes look."""
         g = torch.Generator().manual_seed(seed)
-        shifts = torch.randn(3, patch_features, generator=g)
+        shifts = torch.randn(2, patch_features, generator=g)
         shifts = _SHIFT * F.normalize(shifts, dim=1)
-        shifts[NORMAL] = 0
         order = torch.randperm(_GENES, generator=g)
         tumour = order[:_TUMOUR_GENES]
         start = _TUMOUR_GENES - _SHARED
@@ -111,6 +114,18 @@ class PlantedGlioma:
             micro_genes=tuple(micro.tolist()),
         )
 
+    def config(self) -> SubspaceConfig:
+        """Return a tiny model for the classes of these patients."""
+        config = SubspaceConfig.preset(
+            "tiny",
+            patch_features=self.prototypes.shape[1],
+            genes=self.loadings.shape[1],
+            classes=len(CLASSES),
+            tumour_genes=self.tumour_genes,
+            micro_genes=self.micro_genes,
+        )
+        return replace(config, grid=_SIDE)
+
     def cohort(self, patients: int, *, seed: int) -> list[PlantedPatient]:
         """Draw patients, the four classes in turn."""
         g = torch.Generator().manual_seed(seed)
@@ -120,8 +135,9 @@ class PlantedGlioma:
         """Draw one patient of a class."""
         states = 2.0 * torch.tensor([label // 2, label % 2]) - 1
         cells, tissue = _slide(generator)
-        shown = torch.cat([torch.zeros(1), states])[:, None] * self.shifts
-        look = self.prototypes + shown
+        shown = states + _SHOWN_NOISE * torch.randn(2, generator=generator)
+        look = self.prototypes.clone()
+        look[TUMOUR:] += shown[:, None] * self.shifts
         noise = torch.randn(len(cells), look.shape[1], generator=generator)
         genes = torch.randn(self.loadings.shape[1], generator=generator)
         days, event = _follow_up(states, generator)
@@ -134,6 +150,20 @@ class PlantedGlioma:
             event=event,
         )
         return PlantedPatient(bag, tissue, states)
+
+
+def survival_task(patients: Sequence[PlantedPatient]) -> Task:
+    """Return survival in four bins between the quartiles of their times of death."""
+    days = torch.tensor([patient.bag.days for patient in patients])
+    event = torch.tensor([patient.bag.event for patient in patients])
+    bins = ("first", "second", "third", "fourth")
+    return Task("survival", "survival", bins, quantile_edges(days, event))
+
+
+def tissue_of(patients: Sequence[PlantedPatient]) -> Tensor:
+    """(B,N) tissue of each patch of a batch, -1 where padded."""
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad([p.tissue for p in patients], batch_first=True, padding_value=-1)
 
 
 def best_risk(patients: Sequence[PlantedPatient]) -> Tensor:
