@@ -18,9 +18,10 @@ from gimp_models.precision import at_least_float32
 __all__ = [
     "Overlap",
     "Spread",
-    "class_overlaps",
+    "class_overlap",
     "dice_loss",
     "dice_score",
+    "hard_dice",
     "hd95_um",
     "iou_score",
     "mask_loss_parts",
@@ -104,6 +105,29 @@ def pixel_entropy(
     return each.sum() / share.sum().clamp_min(torch.finfo(exact.dtype).tiny)
 
 
+def hard_dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """Dice of the predicted classes, as a yardstick beside the loss.
+
+    Parameters
+    ----------
+    logits, masks
+        As in `dice_loss`.
+
+    Returns
+    -------
+    Tensor
+        Scalar float32: mean over tissue classes (1 to K - 1, or 1) and regions; both
+        empty 1, one empty 0.
+    """
+    tissue = torch.arange(1, max(logits.shape[1], 2), device=masks.device)
+    tissue = tissue[:, None, None]
+    ours = (predicted_classes(logits)[:, None] == tissue) & _known(masks)[:, None]
+    truth = masks[:, None] == tissue
+    both = (ours & truth).sum((2, 3))
+    total = ours.sum((2, 3)) + truth.sum((2, 3))
+    return torch.where(total > 0, 2 * both / total, 1.0).mean()
+
+
 def mask_loss_parts(
     logits: Tensor, masks: Tensor, *, class_weights: Tensor | None = None
 ) -> dict[str, Tensor]:
@@ -171,20 +195,17 @@ def overlap(found: Tensor, truth: Tensor, known: Tensor | None = None) -> Overla
     return Overlap(*counts.tolist())
 
 
-def class_overlaps(found: Tensor, masks: Tensor, classes: int) -> tuple[Overlap, ...]:
-    """Count each tissue class, 1 to K - 1 (only 1 for K = 1), over the known pixels.
+def class_overlap(found: Tensor, masks: Tensor, tissue: int) -> Overlap:
+    """Count one tissue over the known pixels.
 
     Parameters
     ----------
     found, masks
-        (...,H,W) int64 classes of one region, or of all regions of a patient.
-    classes
-        K.
+        Int64 classes of one shape.
+    tissue
+        The class that is counted.
     """
-    return tuple(
-        overlap(found == tissue, masks == tissue, masks >= 0)
-        for tissue in range(1, max(classes, 2))
-    )
+    return overlap(found == tissue, masks == tissue, masks >= 0)
 
 
 def dice_score(found: Tensor, truth: Tensor, known: Tensor | None = None) -> float:

@@ -10,13 +10,16 @@ import torch.nn.functional as F
 from gimp_models.errors import BatchError
 from gimp_models.overlap import (
     Overlap,
+    class_overlap,
     dice_loss,
     dice_score,
+    hard_dice,
     hd95_um,
     iou_score,
     mask_loss_parts,
     overlap,
     pixel_entropy,
+    predicted_classes,
     probabilities,
     spread,
 )
@@ -168,6 +171,27 @@ def test_both_empty_is_1_and_one_empty_is_0(score):
 def test_regions_of_a_patient_are_counted_together():
     one = overlap(FULL, FULL) + overlap(EMPTY, FULL)
     assert one.dice == pytest.approx(2 * 16 / (16 + 32))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_hard_dice_is_the_mean_of_the_scores(classes):
+    logits, masks = random_logits(classes)
+    masks[1], logits[1, 0] = 0, 99.0 if classes > 1 else -99.0  # nothing to find
+    found = predicted_classes(logits)
+    scores = [
+        class_overlap(found[b], masks[b], tissue).dice
+        for b in range(3)
+        for tissue in range(1, max(classes, 2))
+    ]
+    assert 1.0 in scores
+    expected = sum(scores) / len(scores)
+    assert float(hard_dice(logits, masks)) == pytest.approx(expected)
+
+
+def test_a_pixel_is_of_the_most_probable_class():
+    logits = torch.tensor([[2.0, -1], [0.5, 3], [1, 1]]).view(1, 3, 1, 2)
+    assert predicted_classes(logits).tolist() == [[[0, 1]]]
+    assert predicted_classes(logits[:, :1]).tolist() == [[[1, 0]]]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 14), st.integers(1, 14))

@@ -14,12 +14,7 @@ from gimp_models.errors import BatchError
 from gimp_models.mamba import no_weight_decay
 from gimp_models.mgi import Mgi
 from gimp_models.objective.parts import LossParts
-from gimp_models.overlap import (
-    class_overlaps,
-    mask_loss_parts,
-    predicted_classes,
-    spread,
-)
+from gimp_models.overlap import hard_dice, mask_loss_parts
 from gimp_models.region import RegionBatch
 
 __all__ = ["MgiFinetune", "MgiPretrain", "mgi_parameter_groups"]
@@ -174,8 +169,8 @@ class MgiFinetune(nn.Module):
         parts = mask_loss_parts(logits, seen.masks, class_weights=self.class_weights)
         total = torch.stack(list(parts.values())).sum()
         logged = {name: part.detach() for name, part in parts.items()}
-        score = _hard_dice(logits.detach(), seen.masks)
-        return LossParts(total, {**logged, "dice_score": total.new_tensor(score)})
+        score = hard_dice(logits.detach(), seen.masks)
+        return LossParts(total, {**logged, "dice_score": score})
 
 
 def mgi_parameter_groups(
@@ -240,13 +235,3 @@ def _annotated(batch: RegionBatch) -> RegionBatch:
             "fine-tuning needs masks; annotate regions or import GeoJSON."
         )
     return _take(batch, (batch.masks >= 0).flatten(1).any(1))
-
-
-def _hard_dice(logits: Tensor, masks: Tensor) -> float:
-    found, classes = predicted_classes(logits), logits.shape[1]
-    scores = [
-        one.dice
-        for region, truth in zip(found, masks, strict=True)
-        for one in class_overlaps(region, truth, classes)
-    ]
-    return spread(scores).mean
