@@ -2,7 +2,7 @@
 
 Re-implemented from the abstract; what the paper leaves open is our choice and is
 listed by `choices`. Read from the top: sizes, image branch, whole. The gene branch
-is in `genes.py`, attention in `mixing.py`, losses in `losses.py` and `objective.py`.
+is in `genes.py`, attention in `mixing.py`, what is learnt in `objective/gimp.py`.
 
 Letters: B patients, N patches, P patch features, D model width, G genes, Dg gene
 width, R groups, K fragments per group, C classes.
@@ -94,12 +94,12 @@ class ImageBranch(nn.Module):
     def __init__(self, config: GimpConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Sequential(
+        self.embed = nn.Sequential(  # A, "embed"
             nn.Linear(config.patch_features, config.width), nn.GELU()
         )
         self.mask_token = nn.Parameter(torch.empty(config.width))
         self.class_token = nn.Parameter(torch.empty(config.width))
-        self.mixer = Mixer(
+        self.mixer = Mixer(  # A, "mixing"
             config.width,
             depth=config.depth,
             heads=config.heads,
@@ -136,7 +136,7 @@ class ImageBranch(nn.Module):
             x, row = self.mixer.with_class_row(x, needed, pooling)
         else:
             x = self.mixer(x, needed, pooling)
-        x = self.norm(x)
+        x = self.norm(x)  # A, "out"
         return ImageTokens(x[:, 0], x[:, 1:], row)
 
     def tokens(self, batch: Batch, masked: Tensor | None) -> Tensor:
@@ -185,8 +185,8 @@ class Gimp(nn.Module):
         super().__init__()
         self.config = config
         pair, classes = config.width + config.gene_width, config.classes
-        self.image = ImageBranch(config)
-        self.genes = GroupMSA(
+        self.image = ImageBranch(config)  # spec A
+        self.genes = GroupMSA(  # spec C
             config.gene_groups,
             config.genes,
             fragment=config.fragment,
@@ -301,12 +301,12 @@ class Gimp(nn.Module):
         return logits
 
     def project(self, image_token: Tensor, gene_token: Tensor) -> Tensor:
-        """Return unit vectors v (B,128) of c_I (B,D) and c_G (B,Dg)."""
+        """Return unit vectors v (B,128) of c_I (B,D) and c_G (B,Dg), spec D."""
         v = self.projection(_join(image_token, gene_token))
         return F.normalize(at_least_float32(v), dim=-1)
 
     def predict_patches(self, patch_tokens: Tensor) -> Tensor:
-        """Predict patch features f_hat (B,N,P) from patch tokens Z (B,N,D)."""
+        """Predict patch features f_hat (B,N,P) from patch tokens Z (B,N,D), spec B."""
         predicted: Tensor = self.patch_head(patch_tokens)
         return predicted
 

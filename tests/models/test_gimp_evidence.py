@@ -67,6 +67,18 @@ def test_exact_attention_equals_the_formula(make_model, three):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_under_nystrom_the_attention_shown_is_the_attention_used(make_model, three):
+    """The class token reads by its exact row, whatever the landmarks."""
+    exact, nystrom = make_model(), make_model(attention="nystrom", landmarks=4)
+    mask = F.pad(three.mask, (1, 0), value=True)
+    x = exact.image.tokens(three, None)
+    landmarks = nystrom.image._pooling(three, mask)
+    found = exact.image.mixer.layers[0](x, mask, landmarks)
+    expected = exact.image.mixer.layers[0](x, mask)
+    torch.testing.assert_close(found[:, 0], expected[:, 0])
+    assert (found - expected)[:, 1:][three.mask].abs().max() > 1e-3
+
+
 def test_fragment_weights_are_between_times_within(make_model, three):
     model = make_model()
     weights = fragment_weights(model, three)

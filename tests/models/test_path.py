@@ -67,6 +67,33 @@ def test_a_target_that_jumps_ends_in_a_reported_gap_not_in_a_loop():
     assert parts[-1].gap == pytest.approx(1)
 
 
+def test_a_slope_that_jumps_is_found_and_passed():
+    """As bilinear sampling does at the border of a cell, here in 40 places."""
+    g = torch.Generator().manual_seed(2)
+    places, kinks = torch.rand(40, generator=g), torch.randn(40, generator=g)
+
+    def bent(x: Tensor) -> Tensor:
+        along = (x.mean(1, keepdim=True) + 1) / 3
+        return along[:, 0] + (torch.relu(along - places) * kinks).sum(1)
+
+    parts = list(along_path(bent, *ends(3)))
+
+    assert len(parts) < MOST_PARTS / 4
+    assert parts[-1].gap < 0.02
+
+
+def test_a_jump_costs_only_its_own_surroundings():
+    def jump(x: Tensor) -> Tensor:
+        return (x.mean(1) > -0.9).float() + step_near_the_end(x)
+
+    parts = list(along_path(jump, *ends(3)))
+    gaps = {part.done: part.gap for part in parts}
+
+    assert len(parts) < 40
+    assert gaps[0.25] == pytest.approx(0.5, abs=0.01)  # half of the change is lost
+    assert gaps[1] == pytest.approx(0.5, abs=0.01)  # and nothing after it
+
+
 def test_the_gap_of_a_small_target_is_measured_against_the_floor_given():
     def small(x: Tensor) -> Tensor:
         return 1e-4 * step_near_the_end(x)
