@@ -59,7 +59,7 @@ class ModelChoice:
 
     def obstacle(self) -> str:
         """Return why an analysis cannot start, "" if it can."""
-        return "" if self.chosen else NO_MODEL
+        return NO_MODEL if self.listed is None else self.listed.obstacle
 
     def choose(self, path: Path) -> None:
         """Add a checkpoint folder and choose it; says so if it is none."""
@@ -77,7 +77,10 @@ class ModelChoice:
 
     def _show(self) -> None:
         model = self.listed
-        self.card.say(model.summary if model else NO_MODEL)
+        if model is not None and not model.obstacle:
+            self.card.say(model.summary)
+        else:
+            self.card.say(self.obstacle(), "error" if model else "note")
         tip = card_text(model.card) if model else ""
         allow(self.models, tip=tip, obstacle="" if model else NO_MODEL)
         self.changed.emit()

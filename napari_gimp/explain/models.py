@@ -13,6 +13,9 @@ from napari_gimp.errors import CheckpointError
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 """Folder of the shipped checkpoints, one sub-folder each."""
 
+ANALYSED = "gimp"
+"""The architecture that an analysis takes."""
+
 CARD = "card.json"
 """The file that makes a folder a checkpoint."""
 
@@ -41,6 +44,17 @@ class ListedModel:
         classes = self.card.get("classes") or ()
         told = f" Classes: {', '.join(map(str, classes))}." if classes else ""
         return f"{self.card.get('description') or 'No description.'}{told}"
+
+    @property
+    def obstacle(self) -> str:
+        """Why the model cannot analyse a slide, "" if nothing speaks against it."""
+        architecture = self.card.get("architecture") or ANALYSED
+        if architecture == ANALYSED:
+            return ""
+        return (
+            f"The model {self.name} is of the architecture {architecture}; an analysis "
+            f"needs {ANALYSED}. Choose another model."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
