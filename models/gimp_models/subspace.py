@@ -297,8 +297,16 @@ def choices(config: SubspaceConfig) -> tuple[str, ...]:
         f"Task: {config.task} ({config.endpoint}), {config.classes} "
         + ("classes." if config.task == "classification" else "time bins."),
         "Absent genes: z = 0, the training cohort's mean profile.",
+        *_CAUTIONS.get(config.endpoint, ()),
     )
 
+
+_DETERMINED = (
+    "Caution: diagnosis and grade of glioma follow from IDH, 1p/19q, CDKN2A and grade, "
+    "which RNA nearly determines; judge this model beside RNA alone and clinical "
+    "variables alone.",
+)
+_CAUTIONS = {"diagnosis": _DETERMINED, "grade": _DETERMINED}  # spec 1
 
 _LAYOUTS = {
     "spatial": "patches on their true rows and columns, larger slides averaged, "

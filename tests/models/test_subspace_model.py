@@ -267,13 +267,15 @@ def test_card_says_what_was_chosen(make):
     assert "4 of the tumour, 5 of the microenvironment" in told
     assert "No loss separates" in told
     assert choices(replace(config, layout="list")) != choices(config)
+    assert "RNA nearly determines" in told  # of a diagnosis, not of survival
+    assert "Caution" not in " ".join(choices(config.with_task(TASKS["survival"])))
 
 
 MEASURE = """
 import torch
 from gimp_models.bag import Bag, collate
 from gimp_models.subspace import Subspace, SubspaceConfig
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 model = Subspace(SubspaceConfig.preset("base", patch_features=1024, genes=420,
     classes=4, tumour_genes=range(59), micro_genes=range(59, 420))).train()
 cells = torch.cartesian_prod(torch.arange(50), torch.arange(50))

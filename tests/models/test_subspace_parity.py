@@ -114,12 +114,10 @@ def test_whole_model_gives_the_recorded_outputs(golden, model, batch, name):
         torch.testing.assert_close(value, golden[key], atol=1e-5, rtol=0, msg=key)
 
 
-@pytest.mark.slow
-@both_tasks
-def test_recorded_outputs_depend_on_the_order_of_rows_and_heads(golden, model, batch):
-    """The comparison above would notice another order of the key grids' rows."""
-    with torch.no_grad():
-        vgrid = model(batch).tumour.vgrid
+@pytest.mark.parametrize("name", ["survival"])
+def test_recorded_key_grids_tell_rows_heads_and_axes_apart(golden):
+    """The comparison above notices another order of any of them."""
+    vgrid = golden["vgrid_tumour"]
     swapped = vgrid.unflatten(0, (2, 8)).transpose(0, 1).flatten(0, 1)
-    assert (swapped - golden["vgrid_tumour"]).abs().max() > 1e-2
-    assert (vgrid.flip(1) - golden["vgrid_tumour"]).abs().max() > 1e-2
+    for other in (swapped, vgrid.flip(1), vgrid.mT):
+        assert (other - vgrid).abs().max() > 1e-2
