@@ -105,8 +105,8 @@ def coordinate(
     BatchError
         If there is no gradient yet, or the features do not fit the layer.
     """
-    half = _halves(head, tumour, micro)
     check_mode(mode)
+    half = _halves(head, tumour, micro)
     scores = _branch_logits(head, tumour, micro)
     s_t, s_m = _confidences(scores, targets, confidence, gather or gather_rows)
     lower = _less_confident(s_t, s_m)

@@ -150,6 +150,33 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_members(make_subspace, make_pati
     torch.testing.assert_close(together, torch.stack(alone).mean())
 
 
+@pytest.mark.parametrize("task", ["diagnosis", "survival"])
+def test_double_precision_stays_and_agrees(make_subspace, batch, task):
+    objective = SubspaceFinetune(make_subspace(task)).eval()
+    single = objective(batch).total
+    precise = replace(
+        batch,
+        features=batch.features.double(),
+        coords_um=batch.coords_um.double(),
+        genes=batch.genes.double(),
+    )
+    double = objective.double()(precise).total
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_gradient(make_subspace, batch):
+    def gradient():
+        objective = SubspaceFinetune(make_subspace(dropout=0.3, gene_dropout=0.3))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            objective(batch).total.backward()
+        objective.coordinate()
+        return torch.cat([p.grad.flatten() for p in objective.parameters()])
+
+    assert gradient().equal(gradient())
+
+
 @pytest.mark.parametrize("layout", ["spatial", "list"])
 @pytest.mark.parametrize("task", ["diagnosis", "survival"])
 @pytest.mark.parametrize("consistency", ["vgrid", "offsets"])

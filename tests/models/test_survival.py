@@ -33,10 +33,14 @@ def golden():
 
 @pytest.fixture
 def cohort(rng):
+    return draw(rng)
+
+
+def draw(generator):
     """Risk, days and event of 60 patients with ties of each kind."""
-    days = torch.randint(1, 25, (60,), generator=rng).double()
-    event = torch.rand(60, generator=rng) < 0.6
-    scores = torch.randint(0, 12, (60,), generator=rng).float()
+    days = torch.randint(1, 25, (60,), generator=generator).double()
+    event = torch.rand(60, generator=generator) < 0.6
+    scores = torch.randint(0, 12, (60,), generator=generator).float()
     return scores, days, event
 
 
@@ -111,6 +115,18 @@ def test_probabilities_are_clamped(logit, censored):
     assert nll.item() == pytest.approx(-math.log(1e-7), rel=1e-6)
 
 
+def test_certain_and_wrong_hazards_leave_the_gradient_finite():
+    logits = torch.tensor([[200.0, -200, 200], [-200, 200, -200]], requires_grad=True)
+    hazard_nll(logits, torch.tensor([2, 1]), torch.tensor([False, True])).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_half_precision_logits_are_measured_in_float32():
+    logits = torch.tensor([[-3.0, 2, 1, 0]])
+    given = torch.tensor([2]), torch.tensor([False])
+    assert hazard_nll(logits.bfloat16(), *given) == hazard_nll(logits, *given)
+
+
 def test_the_likelihood_equals_that_of_the_public_code(golden):
     interval, censored = golden["interval"], golden["censored"].bool()
     nll = hazard_nll(golden["logits"], interval, censored)
@@ -133,9 +149,10 @@ def test_survival_and_risk_follow_from_the_hazards(rng):
     torch.testing.assert_close(risk(logits), -survival.sum(1))
 
 
-def test_the_concordance_equals_that_of_lifelines_with_all_kinds_of_ties(cohort):
+@pytest.mark.parametrize("seed", range(5))
+def test_the_concordance_equals_that_of_lifelines_with_all_kinds_of_ties(seed):
     utils = pytest.importorskip("lifelines.utils", reason="lifelines is not installed")
-    scores, days, event = cohort
+    scores, days, event = draw(torch.Generator().manual_seed(seed))
     theirs = utils.concordance_index(days.numpy(), -scores.numpy(), event.numpy())
     assert concordance(scores, days, event).item() == pytest.approx(theirs, abs=1e-12)
 
