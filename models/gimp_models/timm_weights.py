@@ -44,6 +44,9 @@ class TakenWeights:
     positions
         Patches along the sides of the source's images and of ours; where they differ,
         positions were interpolated (bicubic).
+    patch_px
+        Side of the source's patches and of ours; where they differ, the embedding was
+        resampled so that an enlarged patch is embedded as the patch was.
     """
 
     source: str
@@ -51,12 +54,14 @@ class TakenWeights:
     fresh: tuple[str, ...]
     left_out: tuple[str, ...]
     positions: tuple[tuple[int, int], tuple[int, int]]
+    patch_px: tuple[int, int]
 
     @property
     def exact(self) -> bool:
         """Whether patch tokens of an image of the source's size are the source's."""
         inside = [name for name in self.left_out if not name.startswith(_HEADS)]
-        return not (self.fresh or inside) and self.positions[0] == self.positions[1]
+        pairs = (self.positions, self.patch_px)
+        return not (self.fresh or inside) and all(a == b for a, b in pairs)
 
 
 def load_timm(
@@ -85,14 +90,14 @@ def load_timm(
     GimpError
         If timm cannot be imported.
     ConfigError
-        If the source's width, depth, heads, patch or activation are not ours.
+        If the source's width, depth, heads or activation are not ours.
     """
     source = name_or_model
     if isinstance(source, str):
         source = _create(source, pretrained=pretrained)
     _check_sizes(vit, source)
     grid, side = _source_grid(source), vit.config.side
-    given = _in_our_names(source, grid, side)
+    given = _in_our_names(source, vit)
     own = vit.state_dict()
     taken = {name: value for name, value in given.items() if name in own}
     _check_shapes(taken, own)
@@ -103,6 +108,7 @@ def load_timm(
         fresh=tuple(name for name in own if name not in taken),
         left_out=tuple(name for name in given if name not in own),
         positions=(grid, (side, side)),
+        patch_px=(_source_patch(source), vit.config.patch_px),
     )
 
 
@@ -126,15 +132,18 @@ def _name(name_or_model: str | nn.Module) -> str:
 
 
 def _check_sizes(vit: ViT, source: Any) -> None:
-    """Refuse a source whose sizes are not the config's."""
+    """Refuse a source that is no ViT, or whose sizes are not the config's."""
+    if not (hasattr(source, "blocks") and hasattr(source, "pos_embed")):
+        raise ConfigError(
+            f"{_name(source)} is no vision transformer of timm: choose one of "
+            "timm.list_models('vit*')."
+        )
     config, first = vit.config, source.blocks[0]
-    patch = tuple(source.patch_embed.proj.kernel_size)
     ours_theirs = {
-        "patch_px": ((config.patch_px, config.patch_px), patch),
         "width": (config.width, source.patch_embed.proj.out_channels),
         "depth": (config.depth, len(source.blocks)),
         "heads": (config.heads, first.attn.num_heads),
-        _ACT: ("exact GELU", _activation(first.mlp.act)),
+        _ACT: ("exact GELU", _activation(getattr(first.mlp, "act", None))),
     }
     differing = [
         f"{what} {theirs} instead of {ours}"
@@ -148,7 +157,7 @@ def _check_sizes(vit: ViT, source: Any) -> None:
         )
 
 
-def _activation(act: nn.Module) -> str:
+def _activation(act: nn.Module | None) -> str:
     exact = isinstance(act, nn.GELU) and act.approximate == "none"
     return "exact GELU" if exact else type(act).__name__
 
@@ -172,13 +181,22 @@ def _source_grid(source: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _in_our_names(source: Any, grid: tuple[int, int], side: int) -> dict[str, Tensor]:
+def _source_patch(source: Any) -> int:
+    return int(source.patch_embed.proj.kernel_size[0])
+
+
+def _in_our_names(source: Any, vit: ViT) -> dict[str, Tensor]:
     """Return all the source has to give, under our names where we have one."""
     state: dict[str, Tensor] = dict(source.state_dict())
     _fold_layer_scale(state)
     _add_absent_biases(state, len(source.blocks))
     if "pos_embed" in state:
+        grid, side = _source_grid(source), vit.config.side
         state["pos_embed"] = _resample(state["pos_embed"], grid, side)
+    if (theirs := _source_patch(source)) != (ours := vit.config.patch_px):
+        enlarge = _enlarge(theirs, ours)
+        kernel = state["patch_embed.proj.weight"]
+        state["patch_embed.proj.weight"] = _resample_kernel(kernel, enlarge)
     state.update(_colours(source))
     return {
         name.replace("patch_embed.proj.", "patch_embed."): value
@@ -219,6 +237,24 @@ def _resample(positions: Tensor, grid: tuple[int, int], side: int) -> Tensor:
         image = F.interpolate(image, (side, side), mode="bicubic", antialias=True)
         patches = image.permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat([first, patches], dim=1)
+
+
+def _enlarge(old: int, new: int) -> Tensor:
+    """Matrix (new^2,old^2) float64 that resizes a patch of pixels, bicubic."""
+    every = torch.eye(old**2, dtype=torch.float64).reshape(-1, 1, old, old)
+    resized = F.interpolate(every, (new, new), mode="bicubic", antialias=True)
+    return resized.flatten(1).T
+
+
+def _resample_kernel(kernel: Tensor, enlarge: Tensor) -> Tensor:
+    """Kernel (D,3,p,p) for patches of another size (FlexiViT, Beyer et al. 2023).
+
+    The best in the least squares' sense: an enlarged patch is embedded exactly as
+    the patch was.
+    """
+    new = round(len(enlarge) ** 0.5)
+    inverse: Tensor = torch.linalg.pinv(enlarge.T).to(kernel)
+    return (kernel.flatten(2) @ inverse.T).reshape(*kernel.shape[:2], new, new)
 
 
 def _colours(source: Any) -> dict[str, Tensor]:

@@ -24,11 +24,13 @@ class Plain(nn.Module):
     and value bias, and positions of the patches only: the variants timm has.
     """
 
-    def __init__(self, image_px: int = 64, *, mlp: int = 4 * WIDTH) -> None:
+    def __init__(
+        self, image_px: int = 64, *, patch: int = PATCH, mlp: int = 4 * WIDTH
+    ) -> None:
         super().__init__()
-        side = image_px // PATCH
+        side = image_px // patch
         self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(3, WIDTH, PATCH, PATCH)
+        self.patch_embed.proj = nn.Conv2d(3, WIDTH, patch, patch)
         self.patch_embed.grid_size = (side, side)
         self.cls_token = nn.Parameter(torch.randn(1, 1, WIDTH))
         self.pos_embed = nn.Parameter(torch.randn(1, side**2, WIDTH))
@@ -122,6 +124,18 @@ def test_a_source_of_another_image_size_gives_interpolated_positions(vit):
     assert not report.exact
 
 
+def test_a_source_of_smaller_patches_embeds_an_enlarged_image_alike(vit, rng):
+    """DINOv2's patches have 14 pixels, ours 16."""
+    source = Plain(56, patch=14)
+    report = load_timm(vit, source)
+    patches = torch.rand(5, 3, 14, 14, generator=rng)
+    enlarged = F.interpolate(patches, (16, 16), mode="bicubic", antialias=True)
+    expected, found = source.patch_embed.proj(patches), vit.patch_embed(enlarged)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert report.patch_px == (14, 16)
+    assert not report.exact
+
+
 def test_what_has_no_place_is_told(vit):
     source = Plain()
     source.reg_token = nn.Parameter(torch.zeros(1, 4, WIDTH))
@@ -137,7 +151,6 @@ def test_what_has_no_place_is_told(vit):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"patch_px": 32}, r"patch_px \(16, 16\) instead of \(32, 32\)"),
         ({"width": 48}, "width 24 instead of 48"),
         ({"depth": 3}, "depth 2 instead of 3"),
         ({"heads": 4}, "heads 3 instead of 4"),
@@ -156,6 +169,11 @@ def test_a_source_with_another_mlp_is_refused(vit):
         block.mlp.act = nn.ReLU()
     with pytest.raises(ConfigError, match="ReLU instead of exact GELU"):
         load_timm(vit, other)
+
+
+def test_what_is_no_vision_transformer_is_refused(vit):
+    with pytest.raises(ConfigError, match=r"Linear is no vision transformer.*vit\*"):
+        load_timm(vit, nn.Linear(2, 2))
 
 
 def test_without_timm_the_error_says_what_to_install(vit, monkeypatch):
