@@ -367,6 +367,27 @@ def test_evidence_leaves_the_model_as_it_was(ragged):
     assert model.training
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_shows_the_same_maps(ragged):
+    here, there = make_model(), make_model().cuda()
+    moved, p = ragged.to("cuda"), mask_probabilities(here, ragged)
+    maps = similarity_map(there, moved).patches.cpu()
+    torch.testing.assert_close(
+        maps, similarity_map(here, ragged).patches, atol=1e-4, rtol=0
+    )
+    relevance = fragment_relevance(cross_attention(there, moved), p[:, 0].cuda())
+    expected = fragment_relevance(cross_attention(here, ragged), p[:, 0])
+    torch.testing.assert_close(relevance.cpu(), expected, atol=1e-4, rtol=0)
+    table = similarity_table(there, [make_region(i) for i in range(3)])
+    assert table.matrix.is_cuda
+    assert table.retrieval.profiles.queries == 3
+    alone = collate_regions([make_region(0)])
+    found = last_of(similarity_attributions(there, alone.to("cuda"))).attribution
+    right = last_of(similarity_attributions(here, alone)).attribution
+    torch.testing.assert_close(found.cpu(), right, atol=1e-4, rtol=0)
+
+
 def test_one_tile_is_the_whole_region(one):
     model = make_model()
 

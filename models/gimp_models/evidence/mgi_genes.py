@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from gimp_models.errors import BatchError, ConfigError
-from gimp_models.evidence.evaluating import evaluating
 from gimp_models.evidence.mgi import mask_probabilities
 from gimp_models.evidence.path import FLOOR, TOLERANCE, PathSum, along_path
 from gimp_models.mgi import Mgi
@@ -132,12 +131,7 @@ def mask_attributions(
     with torch.no_grad():
         image = model.encode_images(batch)
         logits, _ = model.segment(image, model.genes(genes), (height, width))
-    inside = (predicted_classes(logits) == tissue) & batch.pixels
-    if not bool(inside.any()):
-        raise BatchError(
-            f"No pixel is predicted as class {tissue}, so nothing can be attributed: "
-            "choose another region or class."
-        )
+    inside = _predicted(logits, tissue) & batch.pixels
     channel = 0 if model.config.classes == 1 else tissue
 
     def inner_sum(points: Tensor) -> Tensor:
@@ -168,10 +162,8 @@ def counterfactual(model: Mgi, batch: RegionBatch, genes: Tensor) -> Counterfact
     """
     everybody = torch.ones_like(batch.has_genes)
     other = replace(batch, genes=genes, has_genes=everybody)
-    with evaluating(model):
-        return Counterfactual(
-            mask_probabilities(model, batch), mask_probabilities(model, other)
-        )
+    own = mask_probabilities(model, batch)
+    return Counterfactual(own, mask_probabilities(model, other))
 
 
 def mean_genes(model: Mgi, batch: RegionBatch) -> Tensor:
@@ -220,6 +212,17 @@ def _one_profile(batch: RegionBatch) -> Tensor:
             "gene table."
         )
     return batch.genes
+
+
+def _predicted(logits: Tensor, tissue: int) -> Tensor:
+    """Where (1,H,W) a class is predicted; never nowhere."""
+    inside = predicted_classes(logits) == tissue
+    if not bool(inside.any()):
+        raise BatchError(
+            f"No pixel is predicted as class {tissue}, so nothing can be attributed: "
+            "choose another region or class."
+        )
+    return inside
 
 
 def _repeat(image: ImageGrid, count: int) -> ImageGrid:
