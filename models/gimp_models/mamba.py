@@ -124,7 +124,7 @@ class SelectiveStates(nn.Module):
         """
         u = _only_real(u, mask)
         mixed = self.conv(u.transpose(1, 2))[..., : u.shape[1]].transpose(1, 2)
-        u = _only_real(F.silu(mixed), mask)
+        u = _only_real(F.silu(mixed.contiguous()), mask)  # the rest reads by token
         low_rank, b, c = self.select(u).split(self.sizes, dim=-1)
         # A step of 1e-3 beside one of 1e-1: bf16 may multiply, but not add b_D.
         step = F.linear(low_rank, self.step.weight)

@@ -94,7 +94,7 @@ def choose_form(length: int, device: torch.device, dtype: torch.dtype) -> ScanFo
     return "mamba_ssm" if kernel else "doubling"
 
 
-_SHORT = 8
+_SHORT = 4
 """Tokens from which on the custom gradient pays for what it sets up."""
 
 
@@ -126,13 +126,13 @@ def _loop(u: Tensor, delta: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return torch.stack(y, dim=1)
 
 
-_CHUNKED_ROOM = 1 << 18
-"""Values of h in a chunk: 1 MB of float32, so that a chunk stays in a core's cache."""
+_CHUNKED_ROOM = 1 << 17
+"""Values of h in a chunk: 0.5 MB of float32, so that it stays in a core's cache."""
 
 _DOUBLING_ROOM = 1 << 24
 """Likewise; for GPUs, where few large operations win."""
 
-_FEWEST = 8
+_FEWEST = 4
 """Tokens of a chunk at least, so that entering states are few beside all states."""
 
 
@@ -155,12 +155,12 @@ def _in_chunks(
     room: int,
 ) -> Tensor:
     span = min(u.shape[1], max(_FEWEST, room // (len(u) * a.numel())))
-    signal = (v.transpose(0, 1).contiguous() for v in (delta * u, delta, b, c))
-    x, delta, b, c = signal
+    rows = (v.transpose(0, 1).unsqueeze(2).contiguous() for v in (u, delta, b, c))
+    u, delta, b, c = rows
     y: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]  # of torch
-        x, delta, a.T.contiguous(), b, c, recurrence, span
+        delta * u, delta, a.T.contiguous(), b, c, recurrence, span
     )
-    return y.transpose(0, 1)
+    return y.squeeze(2).transpose(0, 1)
 
 
 class _Recurrence(NamedTuple):
@@ -209,32 +209,38 @@ _DOUBLING = _Recurrence(_double_forth, _double_back)
 class _Room(NamedTuple):
     """Memory for the states of one chunk, filled again for each.
 
-    States lie as (L,B,N,E): with the long channel axis last, products with a vector
-    over channels are fast, and sums over states or channels are matrix products.
+    States lie as (L,B,N,E): with the long channel axis last, products with a row over
+    channels are fast, and sums over states or channels are matrix products.
     """
 
     decay: Tensor  # (L,B,N,E) exp(Delta_t A)
-    h: Tensor  # (1+L,B,N,E), the state that enters first
+    before: Tensor  # (L,B,N,E) h_{t-1}
+    after: Tensor  # (L,B,N,E) h_t, the same memory one step on
     pull: Tensor  # (L,B,N,E) dL/dh_t
 
     @classmethod
     def of(cls, x: Tensor, a: Tensor, span: int) -> _Room:
-        room = (x.new_empty(span + i, x.shape[1], *a.shape) for i in (0, 1, 0))
-        return cls(*room)
+        decay, h, pull = (
+            x.new_empty(span + i, x.shape[1], *a.shape) for i in (0, 1, 0)
+        )
+        return cls(decay, h[:-1], h[1:], pull)
 
     def cut(self, length: int) -> _Room:
-        return _Room(self.decay[:length], self.h[: length + 1], self.pull[:length])
+        """Leave out what the last, shorter chunk does not need."""
+        if length == len(self.pull):
+            return self
+        return _Room(*(part[:length] for part in self))
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """Some tokens of a scan, or the gradients of them, time first; x = Delta u."""
+    """Some tokens of a scan as rows, or their gradients, time first; x = Delta u."""
 
-    x: Tensor  # (L,B,E)
-    delta: Tensor  # (L,B,E)
+    x: Tensor  # (L,B,1,E)
+    delta: Tensor  # (L,B,1,E)
     a: Tensor  # (N,E)
-    b: Tensor  # (L,B,N)
-    c: Tensor  # (L,B,N)
+    b: Tensor  # (L,B,1,N)
+    c: Tensor  # (L,B,1,N)
 
     def split(self, span: int) -> list[_Tokens]:
         parts = (torch.split(v, span) for v in (self.x, self.delta, self.b, self.c))
@@ -247,19 +253,22 @@ class _Tokens:
         return _Tokens(x, delta, torch.zeros_like(self.a), b, c)
 
 
-def _states(tokens: _Tokens, room: _Room, recurrence: _Recurrence) -> None:
-    """Fill in decays and states behind the one that enters."""
-    torch.mul(tokens.delta[:, :, None], tokens.a, out=room.decay).exp_()
-    torch.mul(tokens.b[..., None], tokens.x[:, :, None], out=room.h[1:])
-    room.h[1].addcmul_(room.decay[0], room.h[0])
-    recurrence.forth(room.decay[1:], room.h[1:])
+def _states(
+    tokens: _Tokens, room: _Room, entering: Tensor, recurrence: _Recurrence
+) -> None:
+    """Fill in decays and states from the one (B,N,E) that enters."""
+    torch.mul(tokens.delta, tokens.a, out=room.decay).exp_()
+    torch.mul(tokens.b.mT, tokens.x, out=room.after)
+    room.before[0] = entering
+    room.after[0].addcmul_(room.decay[0], entering)
+    recurrence.forth(room.decay[1:], room.after)
 
 
 def _pulls(
     tokens: _Tokens, room: _Room, dy: Tensor, later: Tensor, recurrence: _Recurrence
 ) -> None:
     """Fill in dL/dh_t; `later` (B,N,E) is what tokens behind the chunk pull."""
-    torch.mul(tokens.c[..., None], dy[:, :, None], out=room.pull)
+    torch.mul(tokens.c.mT, dy, out=room.pull)
     room.pull[-1] += later
     recurrence.back(room.decay[1:], room.pull)
     torch.mul(room.decay[0], room.pull[0], out=later)
@@ -267,13 +276,13 @@ def _pulls(
 
 def _gradients(tokens: _Tokens, room: _Room, dy: Tensor, into: _Tokens) -> None:
     """Read the gradients off; the exponent Delta_t A gets dL/dh_t decay_t h_{t-1}."""
-    torch.matmul(tokens.b[:, :, None], room.pull, out=into.x[:, :, None])
-    torch.matmul(tokens.x[:, :, None], room.pull.mT, out=into.b[:, :, None])
-    torch.matmul(dy[:, :, None], room.h[1:].mT, out=into.c[:, :, None])
-    exponent = room.pull.mul_(room.decay).mul_(room.h[:-1])
-    torch.mul(exponent, tokens.delta[:, :, None], out=room.decay)
+    torch.matmul(tokens.b, room.pull, out=into.x)
+    torch.matmul(tokens.x, room.pull.mT, out=into.b)
+    torch.matmul(dy, room.after.mT, out=into.c)
+    exponent = room.pull.mul_(room.decay).mul_(room.before)
+    torch.mul(exponent, tokens.delta, out=room.decay)
     into.a.add_(room.decay.sum((0, 1)))
-    torch.sum(exponent.mul_(tokens.a), 2, out=into.delta)
+    torch.sum(exponent.mul_(tokens.a), 2, keepdim=True, out=into.delta)
 
 
 class _Scan(torch.autograd.Function):
@@ -292,15 +301,15 @@ class _Scan(torch.autograd.Function):
     ) -> Tensor:
         chunks = _Tokens(x, delta, a, b, c).split(span)
         room, y = _Room.of(x, a, span), torch.empty_like(x)
-        entering = x.new_zeros(1 + len(chunks), x.shape[1], *a.shape)
-        for i, (chunk, out) in enumerate(
-            zip(chunks, torch.split(y, span), strict=True)
-        ):
-            here = room.cut(len(out))
-            here.h[0] = entering[i]
-            _states(chunk, here, recurrence)
-            torch.matmul(chunk.c[:, :, None], here.h[1:], out=out[:, :, None])
-            entering[i + 1] = here.h[-1]
+        entering = x.new_empty(1 + len(chunks), x.shape[1], *a.shape)
+        entering[0] = 0
+        states = entering[:-1], entering[1:]
+        rows = zip(chunks, torch.split(y, span), *states, strict=True)
+        for chunk, y_chunk, state, leaving in rows:
+            here = room.cut(len(y_chunk))
+            _states(chunk, here, state, recurrence)
+            torch.matmul(chunk.c, here.after, out=y_chunk)
+            leaving.copy_(here.after[-1])
         ctx.save_for_backward(x, delta, a, b, c, entering)
         ctx.recurrence, ctx.span = recurrence, span
         return y
@@ -317,8 +326,7 @@ class _Scan(torch.autograd.Function):
         rows = list(zip(*parts, strict=True))
         for chunk, gradient, dy_chunk, state in reversed(rows):
             here = room.cut(len(dy_chunk))
-            here.h[0] = state
-            _states(chunk, here, recurrence)
+            _states(chunk, here, state, recurrence)
             _pulls(chunk, here, dy_chunk, later, recurrence)
             _gradients(chunk, here, dy_chunk, gradient)
         return found.x, found.delta, found.a, found.b, found.c, None, None
