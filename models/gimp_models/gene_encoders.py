@@ -115,11 +115,16 @@ class MlpGenes(WholeProfile):
 
 
 class SnnGenes(WholeProfile):
-    """The self-normalising network of Subspace (its spec, 3.1)."""
+    """The self-normalising network of Subspace (its spec, 3.1), then Linear.
+
+    The network's values are never negative, and all 0 for the mean profile before
+    training, where a unit vector has no direction; the linear layer mends both.
+    """
 
     def __init__(self, config: MgiConfig) -> None:
-        network = SNN(config.genes, config.gene_width, dropout=config.dropout)
-        super().__init__(config.genes, network)
+        width = config.gene_width
+        network = SNN(config.genes, width, dropout=config.dropout)
+        super().__init__(config.genes, nn.Sequential(network, nn.Linear(width, width)))
 
 
 GeneEncoder = MambaGenes | TransformerGenes | WholeProfile

@@ -72,6 +72,12 @@ def test_masked_tokens_of_the_transformer_change_nothing(pool, profiles):
 
 
 @every_encoder
+def test_the_mean_profile_has_a_direction(encoder):
+    _, genes = make(encoder)
+    assert genes(torch.zeros(1, GENES)).pooled.norm() > 0.1
+
+
+@every_encoder
 def test_profiles_of_a_batch_do_not_meet(encoder, profiles):
     _, genes = make(encoder)
     alone = torch.cat([genes(one[None]).pooled for one in profiles])
