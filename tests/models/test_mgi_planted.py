@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gimp_models.errors import ConfigError
 from gimp_models.evidence.mgi import similarity_table
 from gimp_models.evidence.mgi_genes import mask_attributions
 from gimp_models.mgi import Mgi, MgiConfig
@@ -118,6 +119,12 @@ def test_a_cohort_is_the_same_for_the_same_seed():
     assert torch.equal(one.image, two.image)
     assert torch.equal(one.genes, two.genes)
     assert not torch.equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("drivers", [0, 1, 40])
+def test_modules_that_do_not_fit_are_refused(drivers):
+    with pytest.raises(ConfigError, match="do not fit in a panel of 50"):
+        planted_regions(genes=50, drivers=drivers)
 
 
 def test_the_shade_of_a_tumour_is_far_below_the_noise_of_a_pixel():

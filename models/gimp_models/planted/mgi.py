@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gimp_models.errors import ConfigError
 from gimp_models.region import Region
 
 __all__ = ["PlantedRegions", "planted_regions"]
@@ -129,9 +130,19 @@ def planted_regions(
         As in `PlantedRegions`.
     seed
         Of the modules' places.
+
+    Raises
+    ------
+    ConfigError
+        If three modules do not fit in the panel.
     """
     g = torch.Generator().manual_seed(seed)
     each = drivers // 2
+    if not 0 < 3 * each <= genes:
+        raise ConfigError(
+            f"Three modules of {each} genes do not fit in a panel of {genes}: plant "
+            "fewer drivers (at least 2), or take more genes."
+        )
     slots = torch.randperm(genes // each, generator=g)[:3]
     modules = torch.zeros(3, genes, dtype=torch.bool)
     for module, slot in zip(modules, slots.tolist(), strict=True):
