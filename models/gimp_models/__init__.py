@@ -10,8 +10,9 @@ with the first of them.
 Models and what they take: `Gimp`, `Mgi`, `Subspace` with `GimpConfig`, `MgiConfig`,
 `SubspaceConfig`; `Bag`, `Batch`, `collate` for patch features, `Region`,
 `RegionBatch`, `collate_regions` for pixels. What they learn from: `objective`. Where
-a prediction comes from: `evidence`. By name: `MODELS`, `build`. Folders: `save`,
-`load`, `load_as`, `read_card` with `Card`, `Checkpoint` and `Expectation`.
+a prediction comes from: `evidence`. Cohorts to try them on: `planted`. By name:
+`MODELS`, `build`. Folders: `save`, `load`, `load_as`, `read_card` with `Card`,
+`Checkpoint` and `Expectation`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
         ConfigError,
         GimpError,
     )
+    from gimp_models.gene_lists import GeneLists, default_gene_lists, read_gene_lists
     from gimp_models.gimp import Gimp
     from gimp_models.gimp_config import GimpConfig
+    from gimp_models.glioma import diagnosis_label, grade_label
     from gimp_models.mgi import Mgi
     from gimp_models.mgi_config import MgiConfig
     from gimp_models.objective import LossParts
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from gimp_models.registry import MODELS, Architecture, build
     from gimp_models.subspace import Subspace
     from gimp_models.subspace_config import TASKS, SubspaceConfig
+    from gimp_models.timm_weights import load_timm
 
 __all__ = [
     "MODELS",
@@ -58,6 +62,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Expectation",
+    "GeneLists",
     "Gimp",
     "GimpConfig",
     "GimpError",
@@ -71,9 +76,14 @@ __all__ = [
     "build",
     "collate",
     "collate_regions",
+    "default_gene_lists",
+    "diagnosis_label",
+    "grade_label",
     "load",
     "load_as",
+    "load_timm",
     "read_card",
+    "read_gene_lists",
     "save",
 ]
 
@@ -86,6 +96,8 @@ _HOMES = {
     "errors": ("BatchError", "CheckpointError", "ConfigError", "GimpError"),
     "gimp": ("Gimp",),
     "gimp_config": ("GimpConfig",),
+    "gene_lists": ("GeneLists", "default_gene_lists", "read_gene_lists"),
+    "glioma": ("diagnosis_label", "grade_label"),
     "mgi": ("Mgi",),
     "mgi_config": ("MgiConfig",),
     "objective": ("LossParts",),
@@ -93,6 +105,7 @@ _HOMES = {
     "registry": ("MODELS", "Architecture", "build"),
     "subspace": ("Subspace",),
     "subspace_config": ("TASKS", "SubspaceConfig"),
+    "timm_weights": ("load_timm",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

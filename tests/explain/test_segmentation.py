@@ -93,6 +93,7 @@ def run(out: Path, request: Request, threshold: float = 0.5) -> list[object]:
     return list(segment_into(out, request, threshold=threshold))
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_agrees(
     slide: Path, model: Path, genes: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_the_map_can_be_opened_while_it_fills_and_goes_with_a_cancel(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_genes_change_the_map_and_are_not_needed(
     slide: Path, model: Path, genes: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_genes_change_the_map_and_are_not_needed(
     assert not np.array_equal(alone, together)
 
 
+@pytest.mark.slow
 def test_a_model_of_several_classes_makes_a_channel_of_each(
     slide: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,8 @@
 """Where a prediction comes from: every map of the three models, computed exactly.
 
-GiMP: `gimp`, `gimp_gradients`, `patients`. MGI: `mgi`, `mgi_genes`, `hidden`.
-Subspace: `subspace`, `subspace_genes`. All three: `path`, integrated gradients.
+GiMP: `gimp`, `gimp_gradients`, `patients`. MGI: `mgi`, `mgi_genes`, `mgi_scores`,
+`hidden`. Subspace: `subspace`, `subspace_genes`. All three: `path`, integrated
+gradients.
 Each map has an identity that a test holds it to: it sums to 1, to a logit, to a
 similarity, or reproduces a scan.
 """
@@ -48,6 +49,7 @@ from gimp_models.evidence.mgi_genes import (
     mean_genes,
     similarity_attributions,
 )
+from gimp_models.evidence.mgi_scores import PatientScore, patient_scores
 from gimp_models.evidence.path import PathSum, along_path
 from gimp_models.evidence.patients import Neighbours, PatientMap, patient_map
 from gimp_models.evidence.subspace import (
@@ -78,6 +80,7 @@ __all__ = [
     "Neighbours",
     "PathSum",
     "PatientMap",
+    "PatientScore",
     "Reconstruction",
     "SimilarityMap",
     "SimilarityTable",
@@ -112,6 +115,7 @@ __all__ = [
     "nearest_patches",
     "patch_contributions",
     "patient_map",
+    "patient_scores",
     "permutation_importance",
     "plan_blocks",
     "reconstruct_block",
