@@ -188,6 +188,15 @@ def test_no_matrix_of_patches_by_patches_is_ever_made(make_model, make_bag, atte
     assert 0 < largest.numel < 900 * 900 / 4
 
 
+@pytest.mark.parametrize("tokens", [300, 900])
+def test_the_class_row_makes_nothing_larger_than_its_tokens(make_model, tokens):
+    attention = make_model(width=64).image.mixer.layers[-1].attention
+    x = torch.randn(1, tokens, 64)
+    with Largest() as largest:
+        attention.class_row(x, None)
+    assert 0 < largest.numel <= x.numel()
+
+
 def test_place_code_tells_any_two_patches_of_a_slide_apart():
     steps = torch.arange(0, 75_000, 128.0)
     ends = torch.stack([steps, steps.flip(0)], dim=1)
