@@ -40,6 +40,7 @@ def close(a, b, atol=1e-5):
     torch.testing.assert_close(a, b, atol=atol, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_block_equals_the_slow_path_of_transformers():
     kind = pytest.importorskip(
         "transformers.models.mamba.modeling_mamba",
