@@ -122,12 +122,12 @@ def segment(request: Request, store: Path, *, threshold: float) -> Iterator[Even
     Raises
     ------
     GimpError
-        If model, slide, genes, threshold or device cannot be used.
+        If model, slide, genes, threshold, batch size or device cannot be used.
     """
     from napari_gimp.patches.brightfield import check_brightfield
     from napari_gimp.slide.source import open_slide
 
-    _check_threshold(threshold)
+    _check(request, threshold)
     clock = Clock()
     with clock("model"):
         setting = _prepare(request)
@@ -287,7 +287,12 @@ def _repeated(encoded: GeneSequence, count: int) -> GeneSequence:
     )
 
 
-def _check_threshold(threshold: float) -> None:
+def _check(request: Request, threshold: float) -> None:
+    if request.batch_size < 1:
+        raise GimpError(
+            f"The batch size is {request.batch_size}; it counts tiles and must be at "
+            "least 1. 8 is usual."
+        )
     if not 0 < threshold <= 1:
         raise GimpError(
             f"The threshold is {threshold:g}; it is a probability and must be above 0 "

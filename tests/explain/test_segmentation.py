@@ -248,6 +248,13 @@ def test_a_threshold_that_is_no_probability_is_refused(
         run(tmp_path / "out", Request(slide, model), threshold)
 
 
+def test_a_batch_of_no_tile_is_refused(
+    slide: Path, model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(GimpError, match="batch size is 0"):
+        run(tmp_path / "out", Request(slide, model, batch_size=0))
+
+
 @pytest.mark.usefixtures("darkness")
 def test_a_slide_coarser_than_the_model_saw_is_warned_of_early(
     slide: Path, model: Path, tmp_path: Path
