@@ -17,12 +17,10 @@ from gimp_models.evidence.mgi import (
     similarity_map,
     similarity_table,
 )
-from gimp_models.evidence.mgi_genes import (
-    similarity_attributions,
-)
+from gimp_models.evidence.mgi_genes import similarity_attributions
 from gimp_models.mgi import Mgi, MgiConfig
 from gimp_models.region import Region, collate_regions
-from gimp_models.tiling import run_tiled
+from gimp_models.tiling import plan_tiles, run_tiled
 
 GENES, TOKENS, PATCH = 60, 6, 8
 SMALL = {
@@ -37,6 +35,7 @@ SMALL = {
     "embedding": 16,
     "decoder_width": 16,
 }
+PROFILE = torch.randn(GENES, generator=torch.Generator().manual_seed(3))
 SIDES = [(32, 32), (24, 32), (19, 26)]
 
 
@@ -285,12 +284,28 @@ def test_a_gpu_shows_the_same_maps(ragged):
     torch.testing.assert_close(found.cpu(), right, atol=1e-4, rtol=0)
 
 
-def test_one_tile_is_the_whole_region(one):
-    model = make_model()
+def segment(model, images):
+    several = collate_regions([Region(image, genes=PROFILE) for image in images])
+    return mask_probabilities(model, several)
 
-    def segment(images):
-        several = replace(one, images=images)
-        return mask_probabilities(model, several)
 
-    found = run_tiled(segment, one.images[0], tile_px=32)
-    torch.testing.assert_close(found, mask_probabilities(model, one)[0])
+def test_one_tile_is_the_whole_region():
+    model, image = make_model(), make_region(0).image
+    found = run_tiled(lambda images: segment(model, images), image, tile_px=32)
+    torch.testing.assert_close(found, segment(model, image[None])[0])
+
+
+def test_where_one_tile_lies_the_map_is_that_tiles_own():
+    model, image = make_model(), make_region(0, (56, 80)).image
+    found = run_tiled(lambda images: segment(model, images), image, tile_px=32)
+    plan = plan_tiles(56, 80, 32)
+    count = torch.zeros(56, 80)
+    for tile in plan.tiles:
+        count[tile.rows, tile.columns] += 1
+    assert len(plan.tiles) == 6
+    for tile in plan.tiles:
+        inside = count[tile.rows, tile.columns] == 1
+        assert inside.any()
+        alone = segment(model, image[None, :, tile.rows, tile.columns])[0]
+        there = found[:, tile.rows, tile.columns]
+        torch.testing.assert_close(there[:, inside], alone[:, inside])
