@@ -52,10 +52,10 @@ def test_class_attention_equals_the_full_matrix_row(make_model, three):
     torch.testing.assert_close(found.sum(1), torch.ones(3))
 
 
-def test_exact_attention_equals_the_formula(make_model, three):
+def test_exact_attention_equals_the_formula(make_model, three, rng):
     layer = make_model().image.mixer.layers[0]
     mask = F.pad(three.mask, (1, 0), value=True)
-    x = torch.randn(3, 41, 32)
+    x = torch.randn(3, 41, 32, generator=rng)
     _, value = (
         layer.attention.key_value(layer.norm_attention(x))
         .unflatten(-1, (4, 16))
@@ -158,12 +158,14 @@ def test_blocks_hide_every_patch_exactly_once(patches, window, ratio, mode):
 
 
 @pytest.mark.parametrize("window", [2048, 11])
-def test_reconstruction_of_a_patch_ignores_that_patch(make_model, make_bag, window):
+def test_reconstruction_of_a_patch_ignores_that_patch(
+    make_model, make_bag, window, rng
+):
     model, bag = make_model(window=window), make_bag(30)
     before = masked_reconstruction(model, bag)
     for patch in (0, 13, 29):
         features = bag.features.clone()
-        features[patch] += 5 * torch.randn(len(features[patch]))
+        features[patch] += 5 * torch.randn(len(features[patch]), generator=rng)
         after = masked_reconstruction(model, replace(bag, features=features))
         same = (before.predicted == after.predicted).all(1)
         assert same[before.block == before.block[patch]].all()
