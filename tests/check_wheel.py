@@ -28,6 +28,8 @@ manifest = manager.get_manifest("napari-gimp")
 assert manifest.contributions.readers, "the manifest names no reader"
 from napari_gimp.explain.models import resolve_model
 assert (resolve_model("demo") / "card.json").is_file()
+from gimp_models.gene_lists import default_gene_lists
+assert default_gene_lists().tumour, "Subspace's gene lists are not in the wheel"
 print("wheel: plugin found,", len(manifest.contributions.commands), "commands")
 """
 

@@ -273,6 +273,14 @@ def test_a_config_survives_json_and_an_unknown_field_is_refused(case, name):
 
 
 @every_model
+def test_a_config_that_lacks_a_field_is_refused_by_its_name(case, name):
+    values = case.config.as_dict()
+    del values["genes"]
+    with pytest.raises(ConfigError, match=r"incomplete.*'genes'"):
+        MODELS[name].config.from_dict(values)
+
+
+@every_model
 def test_an_unknown_size_is_refused_with_the_known_ones(name):
     architecture = MODELS[name]
     with pytest.raises(ConfigError, match=r"'huge'.*tiny, small, base"):
