@@ -126,13 +126,10 @@ class SelectiveStates(nn.Module):
         mixed = self.conv(u.transpose(1, 2))[..., : u.shape[1]].transpose(1, 2)
         u = _only_real(F.silu(mixed.contiguous()), mask)  # the rest reads by token
         low_rank, b, c = self.select(u).split(self.sizes, dim=-1)
-        # A step of 1e-3 beside one of 1e-1: bf16 may multiply, but not add b_D.
-        step = F.linear(low_rank, self.step.weight)
-        bias = self.step.bias
-        delta = F.softplus(step.to(torch.promote_types(step.dtype, bias.dtype)) + bias)
-        return ScanSignals(
-            u, _only_real(delta, mask), -torch.exp(self.A_log), b, c, self.skip
-        )
+        # Under autocast W_D d is bf16 and b_D float32: their sum keeps small steps.
+        delta = F.softplus(F.linear(low_rank, self.step.weight) + self.step.bias)
+        a, delta = -torch.exp(self.A_log), _only_real(delta, mask)
+        return ScanSignals(u, delta, a, b, c, self.skip)
 
 
 class MambaBlock(nn.Module):

@@ -128,6 +128,21 @@ def test_a_padded_batch_equals_its_members_one_by_one(bidirectional):
 
 
 @WAYS
+def test_a_padded_batch_learns_what_its_members_do(bidirectional):
+    model = block(torch.float64, bidirectional=bidirectional)
+    x, lengths = normal(2, 30, WIDTH, dtype=torch.float64), (30, 17)
+    mask = real(*lengths)
+    many = gradients(model, model(x, mask)[mask].square().sum())
+    loss = sum(model(x[i : i + 1, :n]).square().sum() for i, n in enumerate(lengths))
+    for found, right in zip(many, gradients(model, loss), strict=True):
+        torch.testing.assert_close(found, right, atol=1e-10, rtol=1e-8)
+
+
+def gradients(model, loss):
+    return torch.autograd.grad(loss, list(model.parameters()))
+
+
+@WAYS
 @pytest.mark.parametrize("junk", [1e4, torch.nan])
 def test_what_padding_holds_changes_nothing(bidirectional, junk):
     model, mask = block(bidirectional=bidirectional), real(30, 17, 1)
