@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_gimp.explain.outlines import MOST_CELLS, Map, Place, outlines
+from napari_gimp.explain.outlines import MOST_CELLS, SMALLEST_MM2, Map, Place, outlines
 from napari_gimp.explain.result import Overview
 from napari_gimp.explain.segmentation import Event, Segmentation, segment
 from napari_gimp.explain.setting import Request
@@ -107,7 +107,7 @@ def as_json(found: Segmentation, contours: int) -> dict[str, Any]:
             "origin_um": list(found.grid.origin_um),
             "outside": "0 where no tile lies: nothing was computed there",
         },
-        "contours": contours,
+        "contours": {"count": contours, "smallest_mm2": SMALLEST_MM2},
         "warnings": list(found.warnings),
         "seconds": {k: round(v, 3) for k, v in found.seconds.items()},
         "versions": dict(found.versions),

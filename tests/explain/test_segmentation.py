@@ -217,7 +217,7 @@ def test_a_former_segmentation_is_replaced_and_nothing_else(
     run(tmp_path / "out", Request(slide, model), threshold=0.95)
     told = json.loads((tmp_path / "out" / "result.json").read_text())
     assert told["area_mm2"] == {"tumour": 0.0}
-    assert told["contours"] == 0
+    assert told["contours"]["count"] == 0
 
     (tmp_path / "out" / "notes.txt").write_text("precious")
     with pytest.raises(ResultError, match=r"notes\.txt"):
