@@ -77,14 +77,14 @@ class Placement:
             and for padding.
         """
         paired = self.token >= 0
-        share = values / self._held(values.dtype).clamp_min(1)[_rows(values)]
+        held = _count(self.token, self.mask.shape[1])  # patches of each token
+        share = values / held.clamp_min(1)[_rows(values)]
         share = share.gather(-1, _index(self.token.clamp_min(0), share))
         share = share.where(_index(paired, share), 0)
         room = values.new_zeros(*values.shape[:-1], self.patches)
         total = room.scatter_add(-1, _index(self.patch.clamp_min(0), share), share)
-        count = torch.zeros(room.shape[0], self.patches, device=room.device)
-        count = count.scatter_add(1, self.patch.clamp_min(0), paired.float())
-        return total.where(_index(count > 0, total), torch.nan)
+        shown = _count(self.patch, self.patches) > 0
+        return total.where(_index(shown, total), torch.nan)
 
     def slide_um(self, positions: Tensor) -> Tensor:
         """Place sampling positions on the slide.
@@ -112,10 +112,6 @@ class Placement:
         side = self.cell_um.reshape(-1, *[1] * (positions.ndim - 1)) * self.grid
         corner = self.origin_um.reshape(-1, *[1] * (positions.ndim - 2), 2)
         return corner + (positions.double().flip(-1) + 1) / 2 * side
-
-    def _held(self, dtype: torch.dtype) -> Tensor:
-        """Patches that each token stands for (B,N)."""
-        return _count(self.token, self.mask.shape[1]).to(dtype)
 
 
 def place(batch: Batch, config: SubspaceConfig) -> Placement:
@@ -240,7 +236,7 @@ def _pool(
 
 
 def _count(token: Tensor, cells: int) -> Tensor:
-    """Pairs of each token (B,N) int64."""
+    """Pairs of each token, or of each patch (B,cells) int64."""
     room = torch.zeros(len(token), cells + 1, dtype=torch.long, device=token.device)
     return room.scatter_add(1, token % (cells + 1), torch.ones_like(token))[:, :cells]
 

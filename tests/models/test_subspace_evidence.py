@@ -256,6 +256,11 @@ def test_key_map_is_the_mean_attention_put_where_each_key_read(
     assert found.gt(0).any()
 
 
+def test_key_maps_need_key_weights(make, batch):
+    with pytest.raises(BatchError, match="no key weights"):
+        key_map(make()(batch), "tumour")
+
+
 def test_weights_of_keys_sum_to_one(make, batch):
     output = look(make(layout="list"), batch)
     weights = output.micro.key_weights

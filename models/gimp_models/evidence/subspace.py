@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gimp_models.bag import Batch
+from gimp_models.errors import BatchError
 from gimp_models.evidence.evaluating import evaluating
 from gimp_models.subspace import Branch, BranchOutput, Subspace, SubspaceOutput
 
@@ -166,9 +167,18 @@ def key_map(output: SubspaceOutput, side: Side) -> Tensor:
     -------
     Tensor
         (B,heads,h,w). A head sums to 1, less what its keys drew from beyond the grid.
+
+    Raises
+    ------
+    BatchError
+        If the output has no key weights.
     """
     branch = branch_output(output, side)
-    assert branch.key_weights is not None, "key maps need the output of `look`"
+    if branch.key_weights is None:
+        raise BatchError(
+            "The output has no key weights: run the model with `look`, or with "
+            "attention=True."
+        )
     weights = branch.key_weights.flatten(0, 1)[:, None, None]  # (B*heads,1,1,k*k)
     grid, positions = output.placed.grid, branch.positions.flatten(1, 2)[:, None]
     # Reading is bilinear sampling; its adjoint puts each key's weight where it read.
