@@ -92,6 +92,7 @@ def test_gene_attributions_are_complete_with_the_other_branch_frozen(
     assert end.gap < 0.1  # a random model bends more than a trained one
 
 
+@pytest.mark.slow
 def test_gene_attributions_are_those_of_a_fine_plain_sum(model, one):
     end = last(branch_gene_attributions(model, one, "tumour", logit_of(0)))
     genes = one.genes[:, list(LISTED["tumour"])]
