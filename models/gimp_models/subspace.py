@@ -193,7 +193,7 @@ class Branch(nn.Module):
         """Return which cells attention may read (B,h,w); None for the list layout.
 
         A list has no empty cells. Keys may move beyond its grid and read zeros, as in
-        the public code; on a slide such a key is left out.
+        the public code; on a slide a key counts by the share of real cells it reads.
         """
         if self.layout == "list":
             return None
