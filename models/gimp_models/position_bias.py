@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, zip_longest
 from math import prod
 from typing import Any, NamedTuple
 
@@ -26,11 +26,13 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["PositionBias", "attend"]
 
-_PAIRS = {"cpu": 1 << 14, "cuda": 1 << 18}
-"""M at most: a hidden layer of 32 takes 2 MB, about what a core's cache holds, or
-32 MB on a GPU, which wants few large steps."""
-_FEWEST = 16
-"""Queries per block at least, however many keys there are."""
+_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 22}
+"""Pairs of query and key whose scores are made at once: 2 MB, or 16 MB on a GPU."""
+_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 18}
+"""Pairs whose hidden layers are: 32 wide they take 1 MB each, which stay in a core's
+cache, or 32 MB each on a GPU, which wants few large steps."""
+_KEPT = 1 << 25
+"""Weights kept for the backward pass at most, 128 MB; what is beyond is made again."""
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 """Gradient where the unit is active, else 0: the one pass that autograd uses."""
@@ -115,8 +117,8 @@ def attend(
         scaled = key.to(work) / query.shape[1] ** 0.5
         seen = positions.new_ones(key[:, 0].shape) if seen is None else seen
         counts = _log(seen.to(work))
-        places = positions.to(work)
-        operands = (query.to(work), scaled, value.to(work), counts, places)
+        kept = value.to(work) / (1 - dropout)
+        operands = (query.to(work), scaled, kept, counts, positions.to(work))
         layers = (layer.to(work) for layer in bias.affine())
         mixed, weights = _Attend.apply(  # type: ignore[no-untyped-call]  # torch's
             _shares(query, real, work), dropout, _seed(dropout), *layers, *operands
@@ -169,7 +171,7 @@ class _Operands(NamedTuple):
 
     query: Tensor  # (R,d,h,w)
     key: Tensor  # (R,d,J), divided by sqrt(d)
-    value: Tensor  # (R,d,J)
+    value: Tensor  # (R,d,J), divided by the share that dropout keeps
     counts: Tensor  # (R,J) log of how much a key counts
     positions: Tensor  # (R,J,2)
 
@@ -185,7 +187,9 @@ class _Walk:
         self.blocks = _blocks(query, keys=key.shape[-1])
         self.axes = [_axis(side, key) for side in query.shape[-2:]]
         # the first block is never smaller than the others
-        self.mlp = _Mlp(first, second, last, prod(self.blocks[0].shape) * key.shape[-1])
+        most = prod(self.blocks[0].shape) * key.shape[-1]
+        self.room = _KEPT // most
+        self.mlp = _Mlp(first, second, last, min(_of(_CHUNK, key), most))
         self.generator = torch.Generator(key.device).manual_seed(seed)
 
     def weights(self, block: _Block) -> Tensor:
@@ -193,26 +197,31 @@ class _Walk:
         query, key, _, counts, _ = self.operands
         rows = block.rows
         scores = torch.baddbmm(counts[rows, None], block.of(query).mT, key[rows])
-        across, down = self.log_distances(block)
-        self.mlp.add_to(scores, across[:, None], down[:, :, None])
+        self.mlp.add_to(scores, self.pairs(block, self.log_distances(block)))
         return torch.softmax(scores, dim=-1)
 
-    def log_distances(self, block: _Block) -> tuple[Tensor, Tensor]:
-        """Return signed log distances along x (r,x,J) and along y (r,y,J).
+    def log_distances(self, block: _Block) -> Tensor:
+        """Return signed log distances (r,x+y,J) of columns along x, of rows along y.
 
         A column of queries shares its x and a row its y: few logarithms for all pairs.
         """
         x, y = self.operands.positions[block.rows, None].unbind(-1)
         down, across = self.axes[0][block.ys, None], self.axes[1][block.xs, None]
-        return _signed_log(across - x), _signed_log(down - y)
+        return _signed_log(torch.cat([across - x, down - y], dim=1))
+
+    def pairs(self, block: _Block, logs: Tensor) -> Tensor:
+        """Return what the bias reads of every pair (3,M): log distances and a one."""
+        across, down = logs.split_with_sizes(block.shape[:0:-1], dim=1)
+        pairs = logs.new_ones(3, *block.shape, logs.shape[-1])
+        pairs[0], pairs[1] = across[:, None], down[:, :, None]
+        return pairs.flatten(1)
 
     def keep(self, weights: Tensor) -> Tensor:
-        """Draw what dropout multiplies a block's weights with."""
+        """Draw which of a block's weights dropout keeps, 1 or 0."""
         if not self.dropout:
             return weights.new_ones(())
-        kept = 1 - self.dropout
-        draw = torch.empty_like(weights).bernoulli_(kept, generator=self.generator)
-        return draw.div_(kept)
+        kept = torch.empty_like(weights)
+        return kept.bernoulli_(1 - self.dropout, generator=self.generator)
 
 
 class _Attend(torch.autograd.Function):
@@ -222,17 +231,20 @@ class _Attend(torch.autograd.Function):
     def forward(
         ctx: Any, shares: Tensor, dropout: float, seed: int, *saved: Tensor
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(*saved)
         ctx.draws = dropout, seed
         walk = _Walk(saved, dropout, seed)
         query, _, value, *_ = walk.operands
         mixed, means = torch.empty_like(query), torch.zeros_like(value[:, :1])
+        kept: list[Tensor] = []
         for block in walk.blocks:
             weights = walk.weights(block)
+            if len(kept) < walk.room:
+                kept.append(weights)
             means[block.rows].baddbmm_(block.of(shares), weights)
-            weights *= walk.keep(weights)
-            block.put(value[block.rows] @ weights.mT, mixed)
+            dropped = weights * walk.keep(weights)
+            block.put(value[block.rows] @ dropped.mT, mixed)
         means = means.squeeze(1)
+        ctx.save_for_backward(*saved, *kept)
         ctx.mark_non_differentiable(means)
         return mixed, means
 
@@ -240,14 +252,19 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         with _exactly(grad):
-            walk = _Walk(ctx.saved_tensors, *ctx.draws)
+            inputs = 3 + len(_Operands._fields)
+            saved, kept = ctx.saved_tensors[:inputs], ctx.saved_tensors[inputs:]
+            walk = _Walk(saved, *ctx.draws)
             grads = _Operands(*map(torch.zeros_like, walk.operands))
-            for block in walk.blocks:
-                _add_gradients(walk, block, block.of(grad), to=grads)
+            for block, weights in zip_longest(walk.blocks, kept):
+                weights = walk.weights(block) if weights is None else weights
+                _add_gradients(walk, block, weights, block.of(grad), to=grads)
         return None, None, None, *walk.mlp.gradients(), *grads
 
 
-def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -> None:
+def _add_gradients(
+    walk: _Walk, block: _Block, weights: Tensor, grad: Tensor, *, to: _Operands
+) -> None:
     """Add a block's part of the gradients, `grad` (r,d,n) that of its mixed values.
 
     With A the weights, S the scores and O = V (keep A)^T: dA = keep (dO^T V) and
@@ -255,7 +272,6 @@ def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -
     """
     query, key, value = walk.operands[:3]
     rows = block.rows
-    weights = walk.weights(block)
     keep = walk.keep(weights)
     to.value[rows].baddbmm_(grad, weights * keep)
     scores = (grad.mT @ value[rows]).mul_(keep)
@@ -263,11 +279,13 @@ def _add_gradients(walk: _Walk, block: _Block, grad: Tensor, *, to: _Operands) -
     block.put(key[rows] @ scores.mT, to.query)
     to.key[rows].baddbmm_(block.of(query), scores)
     to.counts[rows] += scores.sum(1)
-    across, down = walk.mlp.backward(scores).view(2, *block.shape, -1)
-    sums = across.sum(1), down.sum(2)
-    for channel, logs in enumerate(walk.log_distances(block)):
-        slope = torch.exp(-logs.abs())  # of sign(D) log(1 + |D|): 1 / (1 + |D|)
-        to.positions[rows, :, channel] -= (sums[channel] * slope).sum(1)
+    logs = walk.log_distances(block)
+    grads = walk.mlp.backward(scores, walk.pairs(block, logs))
+    across, down = grads.view(2, *block.shape, -1)
+    # the slope of sign(D) log(1 + |D|) is 1 / (1 + |D|); D falls as the key moves on
+    slopes = torch.cat([across.sum(1), down.sum(2)], dim=1) / logs.abs().exp_()
+    for channel, part in enumerate(slopes.split_with_sizes(block.shape[:0:-1], dim=1)):
+        to.positions[rows, :, channel] -= part.sum(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,10 +313,9 @@ class _Block:
 
 
 def _blocks(query: Tensor, keys: int) -> list[_Block]:
-    """Cut queries (R,d,h,w) evenly: R first, then y, then x, to reach `_PAIRS`."""
+    """Cut queries (R,d,h,w) evenly to reach `_BLOCK`: R first, then y, then x."""
     rows, _, height, width = query.shape
-    limit = _PAIRS.get(query.device.type, _PAIRS["cpu"])
-    most = max(limit // keys, _FEWEST)
+    most = _of(_BLOCK, query) // keys
     rs = _cut(rows, most // (height * width))
     ys = _cut(height, most // width)
     xs = _cut(width, most)
@@ -311,8 +328,12 @@ def _cut(length: int, most: int) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
+def _of(limits: dict[str, int], like: Tensor) -> int:
+    return limits.get(like.device.type, limits["cpu"])
+
+
 class _Mlp:
-    """The bias of one block of distances, in memory used again for every block.
+    """The bias of a block's pairs, its hidden layers in memory used again and again.
 
     Channels come first, so that every layer is one wide product of matrices whose
     bias is the weight of a row of ones.
@@ -320,45 +341,50 @@ class _Mlp:
 
     def __init__(self, first: Tensor, second: Tensor, last: Tensor, most: int) -> None:
         width = len(second)
-        self.layers = first, second, last
-        self.inputs = first.new_ones(3, most)
+        self.layers, self.most = (first, second, last), most
         self.hidden = first.new_ones(width + 1, most)
         self.outer, self.spare = first.new_empty(2, width, most)
         self.grads = first.new_zeros(3, width), first.new_zeros(width + 1, width)
 
-    def add_to(self, scores: Tensor, across: Tensor, down: Tensor) -> None:
-        """Add the bias to scores (r,n,J), of (r,1,x,J) and (r,y,1,J) log distances."""
-        first, second, last = self.layers
-        inputs, hidden, outer = self._parts(scores.numel())
-        shape = (*down.shape[:2], *across.shape[2:])
-        for row, distance in zip(inputs, (across, down), strict=False):
-            row.view(shape).copy_(distance)
-        torch.mm(first, inputs, out=hidden[:-1]).relu_()
-        torch.mm(second, hidden, out=outer).relu_()
-        scores.view(1, -1).addmm_(last, outer)
+    def add_to(self, scores: Tensor, pairs: Tensor) -> None:
+        """Add the bias of pairs (3,M) to their scores (r,n,J)."""
+        last = self.layers[2]
+        flat = scores.view(1, -1)
+        for some in _cut(pairs.shape[1], self.most):
+            _, outer = self._forward(pairs[:, some])
+            flat[:, some].addmm_(last, outer.relu_())
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """Return the distances' gradients (2,M) from the scores' of the last block.
-
-        With m = grad where the outer unit is active, the last layer needs no product
-        of its own: sum(grad relu(z)) = sum(m z), z the outer layer's affine map.
-        """
-        first, second, last = self.layers
-        inputs, hidden, outer = self._parts(grad.numel())
-        inner = self.spare[:, : grad.numel()]
-        _relu_backward(grad.view(1, -1).expand_as(outer), outer, 0, grad_input=outer)
-        self.grads[1].addmm_(hidden, outer.mT)
-        torch.mm((second[:, :-1] * last.mT).mT, outer, out=inner)
-        _relu_backward(inner, hidden[:-1], 0, grad_input=inner)
-        self.grads[0].addmm_(inputs, inner.mT)
-        grad_inputs: Tensor = first[:, :2].mT @ inner
-        return grad_inputs
+    def backward(self, grad: Tensor, pairs: Tensor) -> Tensor:
+        """Return the log distances' gradients (2,M) from the scores' (r,n,J)."""
+        flat, found = grad.view(1, -1), torch.empty_like(pairs[:2])
+        for some in _cut(pairs.shape[1], self.most):
+            self._backward(flat[:, some], pairs[:, some], found[:, some])
+        return found
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the layers' gradients, of all blocks so far."""
+        """Return the layers' gradients, of all pairs so far.
+
+        With m = grad where the outer unit is active, the last layer's is
+        sum(grad relu(z)) = sum(m z), z being the outer layer's affine map.
+        """
         _, second, last = self.layers
         active = self.grads[1].mT
         return self.grads[0].mT, last.mT * active, (second * active).sum(1)[None]
 
-    def _parts(self, pairs: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self.inputs[:, :pairs], self.hidden[:, :pairs], self.outer[:, :pairs]
+    def _forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hidden layer with its row of ones, and the outer's affine map."""
+        first, second, _ = self.layers
+        hidden, outer = (x[:, : pairs.shape[1]] for x in (self.hidden, self.outer))
+        torch.mm(first, pairs, out=hidden[:-1]).relu_()
+        return hidden, torch.mm(second, hidden, out=outer)
+
+    def _backward(self, grad: Tensor, pairs: Tensor, out: Tensor) -> None:
+        first, second, last = self.layers
+        hidden, outer = self._forward(pairs)
+        inner = self.spare[:, : pairs.shape[1]]
+        _relu_backward(grad.expand_as(outer), outer, 0, grad_input=outer)
+        self.grads[1].addmm_(hidden, outer.mT)
+        torch.mm((second[:, :-1] * last.mT).mT, outer, out=inner)
+        _relu_backward(inner, hidden[:-1], 0, grad_input=inner)
+        self.grads[0].addmm_(pairs, inner.mT)
+        torch.mm(first[:, :2].mT, inner, out=out)

@@ -87,13 +87,16 @@ def test_gradients_are_those_of_the_public_code(golden, replayed):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all cells", "holes"])
-@pytest.mark.parametrize("pairs", [1, 64, 700, 1 << 14])
+@pytest.mark.parametrize(
+    ("pairs", "kept"), [(1, 0), (64, 0), (700, 2000), (1 << 14, 1 << 20)]
+)
 def test_values_and_gradients_are_those_of_the_plain_reference(
-    rng, monkeypatch, masked, pairs
+    rng, monkeypatch, masked, pairs, kept
 ):
-    """However small the blocks are, along rows, columns or bags."""
-    monkeypatch.setitem(gimp_models.position_bias._PAIRS, "cpu", pairs)
-    monkeypatch.setattr(gimp_models.position_bias, "_FEWEST", 1)
+    """However small the blocks are, whether their weights are kept or made again."""
+    for limits in (gimp_models.position_bias._BLOCK, gimp_models.position_bias._CHUNK):
+        monkeypatch.setitem(limits, "cpu", pairs)
+    monkeypatch.setattr(gimp_models.position_bias, "_KEPT", kept)
     found, expected = both(rng, masked)
     for ours, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-8)
@@ -126,8 +129,9 @@ def outcome(net: nn.Module, inputs: Tensor, mask: Tensor | None) -> list[Tensor]
     return [output.detach(), vgrid.detach(), weights.detach(), inputs.grad, *grads]
 
 
-def test_what_is_kept_for_the_backward_pass_grows_like_the_grid(rng):
-    """Neither scores (queries times keys) nor hidden layers are kept."""
+def test_what_is_kept_for_the_backward_pass_grows_like_the_grid(rng, monkeypatch):
+    """Beyond a fixed number, no weights (queries times keys) are kept."""
+    monkeypatch.setattr(gimp_models.position_bias, "_KEPT", 0)
     kept = {side: bytes_kept(side, rng) for side in (10, 20, 40)}
     pairs = {side: 4 * 3 * 400 * (side // 2) ** 2 for side in kept}
     assert kept[40] / kept[20] == pytest.approx(4, rel=0.1)
