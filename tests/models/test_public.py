@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import gimp_models
 import pytest
+import torch
 from gimp_models.registry import MODELS
 
 BLOCK = """
@@ -118,6 +120,17 @@ def test_every_public_name_is_there_and_documented():
         value = getattr(gimp_models, name)
         assert name == "MODELS" or value.__doc__, name
         assert name in dir(gimp_models)
+
+
+def test_the_lines_in_the_packages_docstring_run():
+    lines = re.findall(r"^    (\S.*)$", gimp_models.__doc__, flags=re.MULTILINE)
+    names = {
+        "features": torch.zeros(5, 192),
+        "coords_um": torch.zeros(5, 2),
+        "genes": torch.zeros(500),
+    }
+    exec("\n".join(lines), names)
+    assert names["output"].logits.shape == (1, 3)
 
 
 def test_models_and_their_configs_are_public():
