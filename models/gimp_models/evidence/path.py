@@ -5,8 +5,9 @@ with two Gauss-Legendre points. A part that does not account for its own change 
 the target is halved, so points go where the target bends, and every accepted part is
 reported: maps can fill in, and a caller may stop between parts.
 
-Integrated gradients: Sundararajan et al., ICML 2017, eq. 1. All three models use it:
-a logit of GiMP, a similarity or the logits inside a mask of MGI, a logit of Subspace.
+Integrated gradients: Sundararajan et al., ICML 2017, eq. 1. The target is a logit of
+GiMP, or a similarity or the logits inside a mask of MGI; where a target has thousands
+of kinks, as Subspace's sampling of keys has, plain midpoints serve better.
 """
 
 from __future__ import annotations
