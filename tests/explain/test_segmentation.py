@@ -166,6 +166,18 @@ def test_the_map_can_be_opened_while_it_fills_and_goes_with_a_cancel(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupted_command_exits_with_130_and_leaves_nothing(
+    slide: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(images: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segmentation, "_network", lambda _: interrupted)
+    out = str(tmp_path / "out")
+    assert main(["segment", str(slide), "--model", str(model), "--out", out]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_genes_change_the_map_and_are_not_needed(
     slide: Path, model: Path, genes: Path, tmp_path: Path
