@@ -3,9 +3,9 @@
 A query's score for a key is q k / sqrt(d) + bias(D), D the difference of their
 positions and the bias an MLP of sign(D) log(1 + |D|) (spec subspace 3.4). Written
 plainly its hidden layers hold R N J C values (92 million at base size) several times
-over. Here scores are made block by block, small enough for the processor's cache, and
-made again in the backward pass, so that nothing of size R N J is ever kept. Values
-and gradients are exact.
+over. Here they are made chunk by chunk, small enough for the processor's cache, and
+again in the backward pass; of the R N J weights a fixed number is kept, the rest made
+again. So memory grows like N, whatever J is. Values and gradients are exact.
 
 Shape letters: R = bags times heads, d head width, N = h w queries on a grid, J keys,
 C hidden width of the bias, M = queries times keys of one block.
@@ -28,9 +28,11 @@ __all__ = ["PositionBias", "attend"]
 
 _BLOCK = {"cpu": 1 << 19, "cuda": 1 << 22}
 """Pairs of query and key whose scores are made at once: 2 MB, or 16 MB on a GPU."""
-_CHUNK = {"cpu": 1 << 13, "cuda": 1 << 18}
-"""Pairs whose hidden layers are: 32 wide they take 1 MB each, which stay in a core's
-cache, or 32 MB each on a GPU, which wants few large steps."""
+_CHUNK = {"cpu": 1 << 14, "cuda": 1 << 18}
+"""Pairs whose hidden layers are: 32 wide they take 2 MB each, about a core's cache
+(every thread gets so many), or 32 MB each on a GPU, which wants few large steps."""
+_THREADS = 8
+"""More do not make the chunks larger: their memory should stay small."""
 _KEPT = 1 << 25
 """Weights kept for the backward pass at most, 128 MB; what is beyond is made again."""
 
@@ -189,7 +191,7 @@ class _Walk:
         # the first block is never smaller than the others
         most = prod(self.blocks[0].shape) * key.shape[-1]
         self.room = _KEPT // most
-        self.mlp = _Mlp(first, second, last, min(_of(_CHUNK, key), most))
+        self.mlp = _Mlp(first, second, last, min(_chunk(key), most))
         self.generator = torch.Generator(key.device).manual_seed(seed)
 
     def weights(self, block: _Block) -> Tensor:
@@ -330,6 +332,11 @@ def _cut(length: int, most: int) -> list[slice]:
 
 def _of(limits: dict[str, int], like: Tensor) -> int:
     return limits.get(like.device.type, limits["cpu"])
+
+
+def _chunk(like: Tensor) -> int:
+    threads = torch.get_num_threads() if like.device.type == "cpu" else 1
+    return _of(_CHUNK, like) * min(threads, _THREADS)
 
 
 class _Mlp:
