@@ -36,8 +36,9 @@ class Deformed:
         (B*g,2,hk,wk) where the keys lie, in cells of the key grid: channel 0 is x,
         1 is y; row b*g + head.
     positions
-        (B*g,hk,wk,2) the same as (x, y) of the query grid, whose outer cells have
-        their centres at -1 and 1 for the position bias; a key beyond lies outside.
+        (B*g,hk,wk,2) vs, the same as (x, y) in [-1, 1]; a key beyond lies outside of
+        the grid. Content is read at cell ((x+1) w - 1) / 2, whereas the position bias
+        has the outer cells at -1 and 1: as in the public code, which mixes the two.
     key_weights
         (B,g,J) attention that a key gets, mean over the real queries, keys in rows
         of `vgrid`; None unless asked for.
