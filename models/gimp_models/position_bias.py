@@ -86,8 +86,7 @@ def attend(
 ) -> tuple[Tensor, Tensor]:
     """Mix values by softmax(q k / sqrt(d) + bias(distance) + log(seen)).
 
-    Gradients can be taken once, not of gradients. Half precision is computed in
-    float32, where the sums over keys and blocks need it.
+    Gradients can be taken once. All is computed in the bias' type, float32 at least.
 
     Parameters
     ----------
@@ -100,8 +99,8 @@ def attend(
     positions
         (R,J,2) of the keys, as (x, y).
     seen
-        (R,J) in [0,1], how much a key counts: its weight before normalisation is
-        multiplied by it. None for 1. A row that sees nothing mixes to 0.
+        (R,J) in [0,1], what a key's weight is multiplied by before normalisation;
+        None for 1. A row that sees nothing mixes to 0.
     real
         (R,h,w) bool, queries that count in the keys' mean weights; None for all.
     dropout
@@ -110,24 +109,28 @@ def attend(
     Returns
     -------
     tuple of Tensor
-        Mixed values (R,d,h,w), in the type of `query`, and the keys' weights (R,J),
-        mean over the real queries before dropout, without gradient.
+        Mixed values (R,d,h,w), and the keys' weights (R,J): mean over the real
+        queries, before dropout, without gradient.
     """
-    work = torch.promote_types(query.dtype, torch.float32)
-    work = torch.promote_types(work, bias.last.weight.dtype)
+    seen = torch.ones_like(key[:, 0]) if seen is None else seen
+    blind = ~(seen > 0).any(-1)
     with _exactly(query):
-        scaled = key.to(work) / query.shape[1] ** 0.5
-        seen = positions.new_ones(key[:, 0].shape) if seen is None else seen
-        counts = _log(seen.to(work))
-        kept = value.to(work) / (1 - dropout)
-        operands = (query.to(work), scaled, kept, counts, positions.to(work))
+        work = torch.promote_types(bias.last.weight.dtype, torch.float32)
+        given = (x.to(work) for x in (query, key, value, seen, positions))
+        operands = _operands(dropout, *given)
         layers = (layer.to(work) for layer in bias.affine())
-        mixed, weights = _Attend.apply(  # type: ignore[no-untyped-call]  # torch's
-            _shares(query, real, work), dropout, _seed(dropout), *layers, *operands
-        )
-        blind = ~(seen > 0).any(-1)
-        mixed = mixed.masked_fill(blind[:, None, None, None], 0)
+        draws = _shares(query, real, work), dropout, _seed(dropout)
+        mixed, weights = _Attend.apply(*draws, *layers, *operands)  # type: ignore[no-untyped-call]  # torch's
+    mixed = mixed.masked_fill(blind[:, None, None, None], 0)
     return mixed.to(query.dtype), weights.masked_fill(blind[:, None], 0)
+
+
+def _operands(
+    dropout: float, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, at: Tensor
+) -> _Operands:
+    """Scale what each block would have to scale otherwise."""
+    key, value = key / query.shape[1] ** 0.5, value / (1 - dropout)
+    return _Operands(query, key, value, _log(seen), at)
 
 
 def _exactly(like: Tensor) -> AbstractContextManager[Any]:
