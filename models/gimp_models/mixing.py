@@ -216,10 +216,15 @@ def nystrom(
         rest = _through_landmarks(
             query, key, value, keys=keys, pooling=pooling.to(query.dtype)
         )
-        # Slab by slab: (B,H,T,M) in one piece would be 16 times the tokens.
-        slabs = torch.split(query[:, :, 1:], _ROWS, dim=2)
-        mixed = [rest(slab).to(first.dtype) for slab in slabs]
-    return torch.cat([first, *mixed], dim=2)
+        batch, heads, count, width = query.shape
+        mixed = first.new_empty(batch, count, heads, width).transpose(1, 2)
+        mixed[:, :, :1] = first
+        # Slab by slab into one place: (B,H,T,M) would be 16 times the tokens, and
+        # many small pieces leave holes in memory that are as large as themselves.
+        for start in range(1, count, _ROWS):
+            rows = slice(start, start + _ROWS)
+            mixed[:, :, rows] = rest(query[:, :, rows]).to(first.dtype)
+    return mixed
 
 
 def _through_landmarks(
