@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from gimp_models.bag import collate
+from gimp_models.bag import Bag, collate
 from gimp_models.errors import BatchError
 from gimp_models.evidence import (
     class_attention,
@@ -17,6 +17,7 @@ from gimp_models.evidence import (
     modality_share,
     nearest_patches,
     plan_blocks,
+    reconstruct_block,
 )
 from gimp_models.losses import standardise
 from hypothesis import given
@@ -182,6 +183,31 @@ def test_reconstruction_error_is_one_minus_the_cosine(make_model, make_bag):
     torch.testing.assert_close(found.predicted[chosen], predicted[chosen])
     cosine = F.cosine_similarity(predicted, standardise(bag.features), dim=-1)
     torch.testing.assert_close(found.error[chosen], 1 - cosine[chosen])
+
+
+def test_all_of_a_block_lies_on_the_device_of_its_bag(make_model, three_bags):
+    """Nyström reads mask and places together; `meta` stands for any device."""
+    model, bag, given = make_model(), three_bags[0], []
+
+    def reconstruct(batch, masked):
+        given.append(batch)
+        return torch.zeros(1, masked.shape[1], 1)
+
+    model.reconstruct = reconstruct
+    elsewhere = Bag(bag.features.to("meta"), bag.coords_um.to("meta"))
+    reconstruct_block(model, elsewhere, plan_blocks(bag.coords_um, model.config)[0])
+    for field in ("features", "coords_um", "mask", "has_genes"):
+        assert getattr(given[0], field).device.type == "meta"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("attention", ["exact", "nystrom"])
+def test_a_gpu_reconstructs_the_same(make_model, three_bags, attention):
+    model, bag = make_model(attention=attention, landmarks=6), three_bags[0]
+    expected = masked_reconstruction(model, bag).error
+    there = Bag(bag.features.cuda(), bag.coords_um.cuda())
+    found = masked_reconstruction(model.cuda(), there).error
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-3)
 
 
 def test_a_bag_of_one_patch_is_reconstructed(make_model, make_bag):

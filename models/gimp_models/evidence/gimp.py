@@ -198,7 +198,8 @@ def reconstruct_block(model: Gimp, bag: Bag, block: HiddenBlock) -> Tensor:
     seen = Bag(bag.features[block.window], bag.coords_um[block.window])
     masked = torch.isin(block.window, block.hidden)
     with evaluating(model):
-        predicted = model.reconstruct(collate([seen]), masked[None])[0]
+        batch = collate([seen]).to(bag.features.device)  # its mask is made on the CPU
+        predicted = model.reconstruct(batch, masked[None])[0]
     place = torch.empty(len(bag.features), dtype=torch.long, device=predicted.device)
     place[block.window] = torch.arange(len(block.window), device=predicted.device)
     return predicted[place[block.hidden]]
