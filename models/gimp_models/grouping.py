@@ -89,7 +89,8 @@ def correlated(values: Tensor, *, size: int) -> Groups:
     """
     profiles = values.double() - values.double().mean(0)
     profiles = profiles / profiles.norm(dim=0).clamp_min(1e-12)
-    return tuple(_bisect(profiles.T, torch.arange(values.shape[1]), size))
+    genes = torch.arange(values.shape[1], device=values.device)
+    return tuple(_bisect(profiles.T, genes, size))
 
 
 def _members(place: Mapping[str, int], members: Sequence[str]) -> tuple[int, ...]:

@@ -45,3 +45,9 @@ def test_correlated_groups_find_planted_modules(rng):
     values = factors[:, module] + 0.3 * torch.randn(60, 40, generator=rng)
     found = correlated(values, size=10)
     assert all(len({int(module[g]) for g in group}) == 1 for group in found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same_groups(rng):
+    values = torch.randn(30, 25, generator=rng)
+    assert correlated(values.cuda(), size=6) == correlated(values, size=6)
