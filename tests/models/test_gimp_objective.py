@@ -146,6 +146,15 @@ def test_class_weights_weigh_the_classes(make_model, paired, rng):
     torch.testing.assert_close(loss.parts["classify"], expected.detach())
 
 
+def test_class_weights_follow_the_precision_of_the_model(make_model, paired, rng):
+    model, weights = make_model().double(), torch.tensor([1.0, 2, 3])
+    fine = replace(
+        paired, features=paired.features.double(), genes=paired.genes.double()
+    )
+    loss = GimpFinetune(model, class_weights=weights).eval()(fine, rng)
+    assert loss.total.dtype == torch.float64
+
+
 def test_subsampling_happens_in_training_only(make_model, paired):
     objective = GimpFinetune(make_model(dropout=0.0), max_patches=4)
     losses = [objective(paired, torch.Generator().manual_seed(s)) for s in (0, 1)]

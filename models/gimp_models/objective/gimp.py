@@ -238,9 +238,9 @@ class GimpFinetune(nn.Module):
         """Cross-entropy over known labels; 0 with a live graph if there are none."""
         if not bool((labels >= 0).any()):
             return logits.sum() * 0
-        return F.cross_entropy(
-            at_least_float32(logits), labels, weight=self.class_weights, ignore_index=-1
-        )
+        logits, weights = at_least_float32(logits), self.class_weights
+        weights = None if weights is None else weights.to(logits)
+        return F.cross_entropy(logits, labels, weight=weights, ignore_index=-1)
 
 
 def parameter_groups(

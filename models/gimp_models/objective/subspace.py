@@ -237,7 +237,7 @@ class _Classification(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = at_least_float32(logits)
         weights = self.class_weights
-        weights = None if weights is None else weights.to(logits.dtype)
+        weights = None if weights is None else weights.to(logits)
         return F.cross_entropy(logits, labels, weight=weights, ignore_index=-1)
 
 
