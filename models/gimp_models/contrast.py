@@ -167,7 +167,7 @@ def _first_rows(patients: Tensor) -> Tensor:
 
 def _summary(ranks: Tensor, own: Tensor) -> Ranking:
     candidates = own.shape[1]
-    right = [int(count) for count in own.sum(1)]
+    right = own.sum(1).tolist()  # once, not a wait for the GPU per query
     chance = [_chance(candidates, count) for count in right]
     return Ranking(
         recall_1=float((ranks <= 1).float().mean()),
