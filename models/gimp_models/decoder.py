@@ -1,7 +1,8 @@
 """Pictures of features: low-resolution decodings, shown as what they are.
 
 Both decoders standardise what they are given, so that a patch's own feature and
-GiMP's prediction of it, which is on the standardised scale, decode alike.
+GiMP's prediction of it, which is on the standardised scale, decode alike. Spec gimp,
+"What the viewer shows": pixel decoding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gene groupings: which genes the gene branch reads together.
+"""Gene groupings: which genes the gene branch reads together (spec gimp C).
 
 A grouping is a tuple of groups, a group a tuple of gene indices in the order of the
 panel. It is saved in the checkpoint's config as it stands.

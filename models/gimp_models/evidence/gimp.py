@@ -2,7 +2,8 @@
 
 Attention is not attribution: it says what the class token looked at, not what moved
 the logit. Everything here runs the model in evaluation mode without gradients and
-leaves it as it was.
+leaves it as it was. Spec gimp, "What the viewer shows": patch attention, masked
+reconstruction, gene groups, modality share.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Integrated gradients on two straight paths, each from a patient of whom nothing is
 known to the one at hand: the average patch in place of every patch, the training
-mean (z = 0) in place of every gene. The other modality stays as it is.
+mean (z = 0) in place of every gene. The other modality stays as it is. Spec gimp,
+"What the viewer shows": patch contribution, gene attribution.
 """
 
 from __future__ import annotations

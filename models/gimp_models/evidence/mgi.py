@@ -2,7 +2,8 @@
 
 Attention is not attribution: it says which gene fragments an image token looked at,
 not what moved the mask; for that see `mgi_genes.py`. Everything here runs the model
-in evaluation mode without gradients and leaves it as it was.
+in evaluation mode without gradients and leaves it as it was. Spec mgi, "What the
+viewer shows": mask, similarity map, cross-attention, retrieval.
 
 Letters: B regions, N = h w patches, T gene tokens, K classes of a mask, H W pixels,
 M patients.

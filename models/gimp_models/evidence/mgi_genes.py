@@ -1,5 +1,7 @@
 """What genes do to MGI's answer: attributions, and what if they were others.
 
+Spec mgi, "What the viewer shows": gene attribution, counterfactual genes.
+
 Letters: B regions, G genes, K classes of a mask, H W pixels.
 """
 

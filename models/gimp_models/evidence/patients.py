@@ -2,6 +2,7 @@
 
 The plane is spanned by the two leading principal axes of the unit vectors v, so
 distances in it never exceed the true ones; neighbours are found in all dimensions.
+Spec gimp, "What the viewer shows": patient map.
 """
 
 from __future__ import annotations
