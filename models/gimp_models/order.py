@@ -1,7 +1,8 @@
 """Reading orders: what "contiguous patches" means on a slide.
 
 `raster` reads row by row; `hilbert` follows a Hilbert curve, so that a run of
-consecutive patches is a compact region. Both follow from the coordinates alone.
+consecutive patches is a compact region. Both follow from the coordinates alone
+(spec gimp A, order).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def reading_order(coords_um: Tensor, order: Order) -> Tensor:
     Tensor
         (N,) int64, indices of the patches in reading order.
     """
+    if not len(coords_um):  # a patient without patches, padded beside others
+        return torch.empty(0, dtype=torch.long, device=coords_um.device)
     cells = _lattice(coords_um)
     if order == "raster":
         keys = cells[:, 0] * (int(cells[:, 1].max()) + 1) + cells[:, 1]

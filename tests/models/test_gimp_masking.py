@@ -14,6 +14,7 @@ from gimp_models.masking import (
     sample_patches,
     sample_window,
 )
+from gimp_models.objective import GimpPretrain
 from gimp_models.order import reading_order, reading_rank
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +140,17 @@ def test_raster_order_reads_rows_whatever_the_rounding(rows, columns, seed):
     shuffled = torch.randperm(len(cells), generator=g)
     coords = (cells[shuffled] + 3.5) * 127.6 + jitter
     assert torch.equal(cells[shuffled][reading_order(coords, "raster")], cells)
+
+
+@pytest.mark.parametrize("attention", ["exact", "nystrom"])
+def test_a_patient_without_patches_trains_beside_others(
+    make_model, make_bag, rng, attention
+):
+    bag, model = make_bag(20), make_model(attention=attention, landmarks=6)
+    batch, alone = collate([bag, make_bag(0)]), model(collate([bag])).logits[0]
+    torch.testing.assert_close(model(batch).logits[0], alone, atol=1e-5, rtol=1e-4)
+    GimpPretrain(model)(batch, rng).total.backward()
+    assert all(p.grad.isfinite().all() for p in model.image.parameters())
 
 
 @pytest.mark.parametrize("side", [2, 4, 8, 16])
