@@ -60,14 +60,16 @@ def consistency_loss(
         If `vgrid` does not hold `heads` rows for each patient.
     """
     check_kind(kind)
-    if len(vgrid) != len(gene_vectors) * heads:
+    patients = len(gene_vectors)
+    if len(vgrid) != patients * heads:
         raise BatchError(
-            f"{len(gene_vectors)} gene vectors need {len(gene_vectors) * heads} rows "
-            f"of vgrid, {heads} per patient, got {len(vgrid)}."
+            f"{patients} gene vectors need {patients * heads} rows of vgrid, "
+            f"{heads} per patient, got {len(vgrid)}."
         )
     sampled = relations(_by_head(vgrid, heads, kind)).mean(0)
     difference = relations(gene_vectors) - sampled
-    return difference.square().sum() / max(len(gene_vectors), 1)
+    alone = patients < 2  # with silent genes even the relation to oneself differs
+    return difference.square().sum() * (not alone) / max(patients, 1)
 
 
 def check_kind(kind: ConsistencyKind) -> None:

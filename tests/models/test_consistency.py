@@ -92,9 +92,13 @@ def test_the_same_relations_have_no_loss(offsets, kind):
     assert loss < 1e-20
 
 
-def test_a_single_patient_has_no_relations(genes, offsets):
-    loss = consistency_loss(genes[:1].abs(), offsets[0], heads=HEADS)
+@pytest.mark.parametrize("share", [1, 0], ids=["told", "silent"])
+def test_a_single_patient_has_no_relations(genes, offsets, share):
+    own = (share * genes[:1].abs()).requires_grad_()
+    loss = consistency_loss(own, offsets[0], heads=HEADS)
+    loss.backward()
     assert loss == 0
+    assert own.grad.eq(0).all()
 
 
 @pytest.mark.parametrize("kind", ["vgrid", "offsets", "compat"])

@@ -47,6 +47,7 @@ def test_correlated_groups_find_planted_modules(rng):
     assert all(len({int(module[g]) for g in group}) == 1 for group in found)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_finds_the_same_groups(rng):
     values = torch.randn(30, 25, generator=rng)

@@ -200,6 +200,7 @@ def test_all_of_a_block_lies_on_the_device_of_its_bag(make_model, three_bags):
         assert getattr(given[0], field).device.type == "meta"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("attention", ["exact", "nystrom"])
 def test_a_gpu_reconstructs_the_same(make_model, three_bags, attention):
