@@ -186,6 +186,14 @@ class Mgi(nn.Module):
         bounded = theta.clamp(max=math.log(_LARGEST_SCALE))
         return (theta + (bounded - theta).detach()).exp()
 
+    @torch.no_grad()
+    def hold_scale(self) -> None:
+        """Put a theta that a step has carried beyond the bound back on it.
+
+        Else it would wander off while pairs are easy, and come back too late.
+        """
+        self.log_scale.clamp_(max=math.log(_LARGEST_SCALE))
+
     def _profiles(self, batch: RegionBatch) -> Tensor:
         """Profiles (B,G), zero, the training mean, where a region has none."""
         if batch.genes is None:

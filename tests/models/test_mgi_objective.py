@@ -160,6 +160,18 @@ def test_the_loss_of_pretraining_is_the_contrast_of_the_embeddings(regions):
     assert not any(part.requires_grad for part in loss.parts.values())
 
 
+def test_training_keeps_theta_at_its_bound_and_evaluation_leaves_it(regions):
+    objective, batch = MgiPretrain(make_model()), collate_regions(regions)
+    theta = objective.model.log_scale
+    with torch.no_grad():
+        theta.fill_(9.0)
+    objective.eval()(batch, draw())
+    assert theta == 9
+    objective.train()(batch, draw()).total.backward()
+    assert float(theta.detach().exp()) == pytest.approx(100, rel=1e-5)
+    assert theta.grad != 0
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_the_loss_of_finetuning_is_dice_plus_entropy(classes):
     batch = collate_regions([make_region(i, classes=classes) for i in range(3)])

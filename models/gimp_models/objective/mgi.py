@@ -80,6 +80,7 @@ class MgiPretrain(nn.Module):
         model = self.model
         seen = _take(batch, batch.has_genes)
         if self.training:
+            model.hold_scale()
             seen = self.augmentation(seen, generator)
         u = model.embed_images(model.encode_images(seen))
         g = model.embed_genes(model.encode_genes(seen))
