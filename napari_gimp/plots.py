@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 INK, QUIET, HAIR = "#1b2430", "#5d6875", "#d5dae0"
 FOR, AGAINST = "#c4620a", "#0a7f86"  # haematoxylin is purple, so no value may be
+CLASSES = ("C2", "C1", "C9", "C8", "C0", "C5")  # none looks like H&E
 PALER = 0.55  # how far histology is pulled towards white and grey under a map
 PICTURE_PX = 1200  # longer side of histology in figures: what a page can show
 JPEG = {"quality": 90, "subsampling": 0}  # colour is not halved: maps are colour
 OPAQUE, FAINT = 0.78, 0.04  # opacity of the strongest and the weakest patch
+TINT = 0.35  # opacity of a class: nuclei stay visible under it
 
 
 def colour(patch_map: PatchMap) -> Floats:
@@ -111,7 +113,9 @@ def slide_picture(overview: Overview, *, width: float = 7) -> Figure:
 def contours_on(
     overview: Overview, maps: Mapping[str, tuple[Floats, Grid]], threshold: float
 ) -> Figure:
-    """Return a figure of the slide with a contour and a legend for each class.
+    """Return a figure of the slide with a tinted outline and a legend for each class.
+
+    The tint says which side is inside where an outline is ragged.
 
     Parameters
     ----------
@@ -123,13 +127,24 @@ def contours_on(
     figure = slide_picture(overview)
     axes = figure.axes[0]
     for number, (name, (values, grid)) in enumerate(maps.items()):
-        colour = f"C{number}"
+        colour = CLASSES[number % len(CLASSES)]
         axes.plot([], [], color=colour, label=f"{name}, from {threshold:g}")
-        if values.min() < threshold <= values.max():
-            x, y = (_centres(grid, axis) for axis in (1, 0))
-            axes.contour(x, y, values, [threshold], colors=colour, linewidths=1.2)
+        _draw_class(axes, values, grid, threshold, colour)
     axes.legend(loc="upper right", fontsize=9)
     return figure
+
+
+def _draw_class(
+    axes: Axes, values: Floats, grid: Grid, threshold: float, colour: str
+) -> None:
+    """Tint what is at or above the threshold, and draw its outline."""
+    if min(values.shape) < 2 or values.max() < threshold:  # matplotlib needs 2 x 2
+        return
+    x, y = (_centres(grid, axis) for axis in (1, 0))
+    inside = [np.nextafter(threshold, 0), np.inf]
+    axes.contourf(x, y, values, inside, colors=colour, alpha=TINT)
+    if values.min() < threshold:
+        axes.contour(x, y, values, [threshold], colors=colour, linewidths=0.6)
 
 
 def _centres(grid: Grid, axis: int) -> NDArray[np.float64]:

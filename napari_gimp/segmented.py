@@ -1,8 +1,8 @@
 """Segment a slide into a folder that other programs can read.
 
 ``result.json`` numbers and texts · ``probability.zarr`` OME-Zarr 0.5 in um, one
-channel per class · ``contours.geojson`` for QuPath · ``mask.png`` the contours on the
-slide.
+channel per class · ``contours.geojson`` for QuPath · ``mask.png`` the classes tinted
+and outlined on the slide.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _write_json(collection: dict[str, Any], folder: Path) -> None:
 
 
 def shown_classes(classes: tuple[str, ...]) -> dict[int, str]:
-    """Return the channels that get contours: all but the background, the first of many.
+    """Return the channels that are shown: all but the background, the first of many.
 
     A model of one class knows no background.
     """
@@ -98,6 +98,7 @@ def as_json(found: Segmentation, contours: int) -> dict[str, Any]:
         "classes": list(found.classes),
         "threshold": found.threshold,
         "area_mm2": dict(found.area_mm2),
+        "area_of": "all that tiles cover, the glass about the tissue included",
         "tissue_mm2": found.tissue_mm2,
         "tiles": found.tiles,
         "map": {
@@ -150,7 +151,7 @@ def read_level(path: Path, grid: Grid, channel: int, most: int) -> tuple[Map, Gr
 
 
 def _picture(found: Segmentation, path: Path) -> bytes:
-    """Return the slide with the contours of each class drawn on it, a PNG."""
+    """Return the slide with each class tinted and outlined on it, a PNG."""
     from napari_gimp import plots
 
     overview = _overview(found)

@@ -84,6 +84,10 @@ def _followed(events: Iterable[Event], bar: Bar, *, quiet: bool) -> Segmentation
 
 
 def _print_areas(found: Segmentation) -> None:
+    """Print the tissue and each class; a background is mostly glass, so it is not."""
+    from napari_gimp.segmented import shown_classes
+
     print(f"{'tissue':>20}  {found.tissue_mm2:8.2f} mm2")
-    for name, area in found.area_mm2.items():
+    for name in shown_classes(found.classes).values():
+        area = found.area_mm2[name]
         print(f"{name:>20}  {area:8.2f} mm2 from {found.threshold:g} on")

@@ -65,7 +65,8 @@ class Segmentation:
     threshold
         At and above it a pixel counts as of a class.
     area_mm2
-        Area of each class, counted on the map's finest level.
+        Area of each class, counted on the map's finest level over all that tiles
+        cover; a background's includes the glass about the tissue.
     tissue_mm2
         Area of the tissue that was found.
     tiles

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from napari_gimp import plots
 from napari_gimp.explain.maps import PatchMap, lay_on_grid
@@ -146,3 +147,29 @@ def test_gene_bars_give_the_patients_z_and_mark_genes_not_measured() -> None:
     assert sorted(measured.get_xdata()) == [-2, 0, 1, 2]
     assert absent.get_xdata().tolist() == [-1]
     assert absent.get_markerfacecolor() == "white"
+
+
+@pytest.mark.parametrize("outside", [0.0, 0.9], ids=["part", "all"])
+def test_a_class_is_tinted_exactly_where_it_is_at_or_above_the_threshold(
+    outside: float,
+) -> None:
+    values = np.full((48, 64), outside, np.float32)
+    values[12:36, 16:48] = 0.5
+    figure = plots.contours_on(WHITE, {"tumour": (values, WHITE.grid)}, 0.5)
+
+    canvas, axes = FigureCanvasAgg(figure), figure.axes[0]
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+
+    def at(x_um: float, y_um: float) -> int:
+        x, y = axes.transData.transform((x_um, y_um))
+        return int(pixels[len(pixels) - 1 - round(y), round(x)].min())
+
+    assert at(320, 240) < 255
+    assert (at(100, 240) < 255) == (outside >= 0.5)
+
+
+def test_a_map_of_one_row_makes_a_picture_without_outline() -> None:
+    line = np.ones((1, 64), np.float32)
+    place = Grid((1, 64), (480.0, 10.0))
+    assert plots.png_bytes(plots.contours_on(WHITE, {"tumour": (line, place)}, 0.5))

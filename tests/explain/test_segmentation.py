@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,28 @@ def test_a_model_of_several_classes_makes_a_channel_of_each(
     drawn = json.loads((tmp_path / "out" / "contours.geojson").read_text())["features"]
     names = {feature["properties"]["classification"]["name"] for feature in drawn}
     assert names <= {"tumour", "stroma"}
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert tuple(told["area_mm2"]) == classes
+
+
+def test_the_area_of_a_background_is_not_printed(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        card = Card(stage="finetune", classes=("background", "tumour"))
+        config = MgiConfig.preset("tiny", genes=GENES, classes=2)
+        panel = tuple(f"GENE{k}" for k in range(GENES))
+        spread = {"gene_mean": (0.0,) * GENES, "gene_sd": (1.0,) * GENES}
+        save(tmp_path / "model", Mgi(config), replace(card, genes=panel, **spread))
+    out = str(tmp_path / "out")
+
+    assert (
+        main(["segment", str(slide), "--model", str(tmp_path / "model"), "--out", out])
+        == 0
+    )
+
+    named = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert named == ["tissue", "tumour", "Map:"]
 
 
 @pytest.mark.usefixtures("darkness")
