@@ -267,7 +267,7 @@ def _put_in_place(staged: Path, folder: Path) -> None:
     aside = folder.replace(staged.with_name(f"{staged.name}.old"))
     try:
         staged.replace(folder)
-    except OSError:
+    except BaseException:  # an interruption must not cost the former checkpoint
         aside.replace(folder)
         raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -124,18 +124,19 @@ def test_a_save_that_fails_leaves_the_old_model_and_no_rubbish(
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("reason", [OSError, KeyboardInterrupt])
 def test_the_old_model_returns_if_the_new_one_cannot_take_its_place(
-    folder, make_model, card, monkeypatch
+    folder, make_model, card, monkeypatch, reason
 ):
     rename = type(folder).replace
 
     def fail(self, target):
         if target == folder and not self.name.endswith(".old"):
-            raise OSError("refused")
+            raise reason("refused")
         return rename(self, target)
 
     monkeypatch.setattr(type(folder), "replace", fail)
-    with pytest.raises(OSError, match="refused"):
+    with pytest.raises(reason, match="refused"):
         save(folder, make_model(), card)
     assert load(folder).card.stage == "finetune"
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
