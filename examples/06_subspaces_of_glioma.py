@@ -2,7 +2,7 @@
 
 Tumour and microenvironment each have a hidden state that shows in genes and patches
 of their own. You will see who is told right with and without genes, where the
-evidence lies, how often the branches' gradients conflicted, and the C-index.
+evidence lies, how often gradients conflicted, and the C-index (0.5 by chance).
 Run it with: python examples/06_subspaces_of_glioma.py
 """
 
