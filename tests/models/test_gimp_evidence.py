@@ -110,6 +110,13 @@ def test_modality_shares_add_up_to_the_logit(make_model, three):
     assert share.image.abs().min() > 1e-4
 
 
+def test_modality_shares_add_up_under_autocast(make_model, three):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        share = modality_share(make_model(), three, torch.tensor([0, 1, 2]))
+    summed = share.baseline + share.image + share.genes
+    torch.testing.assert_close(summed, share.logit, atol=1e-5, rtol=0)
+
+
 def test_modality_share_is_the_mean_over_both_orders_of_arrival(make_model, three):
     model, target = make_model(), torch.tensor([0, 0, 0])
     image, genes = model.encode_image(three).cls, model.encode_genes(three)[0]

@@ -83,6 +83,18 @@ def test_evidence_and_constants_sum_to_the_logit(make, batch, layout):
     torch.testing.assert_close(found.total, output.logits, atol=1e-5, rtol=1e-5)
 
 
+def test_evidence_is_exact_under_autocast(make, batch):
+    model = make()
+    expected = class_evidence(model, look(model, batch))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = look(model, batch)
+        found = class_evidence(model, output)
+        rest = against_rest(found).total
+    torch.testing.assert_close(found.total, output.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.tumour.tokens, expected.tumour.tokens)
+    torch.testing.assert_close(rest, against_rest(expected).total)
+
+
 def test_evidence_of_a_large_slide_sums_to_the_logit_at_base_size(slide):
     """2,500 tokens, float32: still within 1e-5."""
     config = SubspaceConfig.preset(

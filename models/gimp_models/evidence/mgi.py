@@ -188,14 +188,13 @@ def similarity_map(model: Mgi, batch: RegionBatch) -> SimilarityMap:
         image = model.encode_images(batch)
         g = model.embed_genes(model.encode_genes(batch))  # (B,E)
         # Several thousand terms are added up: not in half precision.
-        with torch.autocast(g.device.type, enabled=False):
-            weight = model.image_projection.weight.to(g.dtype)
-            projected = at_least_float32(image.patches) @ weight.T  # W z_i (B,N,E)
-            projected = projected * image.mask[..., None]
-            total = projected.sum(1)  # N W z_mean
-            towards = (projected * g[:, None]).sum(-1)
-            each = towards / total.norm(dim=-1, keepdim=True)
-            similarity = (F.normalize(total, dim=-1) * g).sum(-1)
+        weight = model.image_projection.weight.to(g.dtype)
+        projected = at_least_float32(image.patches) @ weight.T  # W z_i (B,N,E)
+        projected = projected * image.mask[..., None]
+        total = projected.sum(1)  # N W z_mean
+        towards = (projected * g[:, None]).sum(-1)
+        each = towards / total.norm(dim=-1, keepdim=True)
+        similarity = (F.normalize(total, dim=-1) * g).sum(-1)
     return SimilarityMap(each.reshape(-1, *image.grid), similarity)
 
 

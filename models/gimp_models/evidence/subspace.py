@@ -92,7 +92,6 @@ def look(model: Subspace, batch: Batch) -> SubspaceOutput:
     return output
 
 
-@torch.no_grad()
 def class_evidence(model: Subspace, output: SubspaceOutput) -> SubspaceEvidence:
     """Split every logit over tokens and branches (spec 7).
 
@@ -113,12 +112,13 @@ def class_evidence(model: Subspace, output: SubspaceOutput) -> SubspaceEvidence:
         `total` equals the logits. `output.placed.patch_values` turns the tokens'
         values into those of patches.
     """
-    of_tumour, of_micro = model.head.weight.chunk(2, dim=1)
-    return SubspaceEvidence(
-        tumour=_branch_evidence(model.tumour, of_tumour, output.tumour),
-        micro=_branch_evidence(model.micro, of_micro, output.micro),
-        bias=model.head.bias.expand_as(output.logits),
-    )
+    with evaluating(model):
+        of_tumour, of_micro = model.head.weight.chunk(2, dim=1)
+        return SubspaceEvidence(
+            tumour=_branch_evidence(model.tumour, of_tumour, output.tumour),
+            micro=_branch_evidence(model.micro, of_micro, output.micro),
+            bias=model.head.bias.expand_as(output.logits),
+        )
 
 
 def against_rest(evidence: SubspaceEvidence) -> SubspaceEvidence:
@@ -241,8 +241,9 @@ def _combined(evidence: SubspaceEvidence, weights: Tensor) -> SubspaceEvidence:
         constant = (weights @ one.constant[..., None])[..., 0]
         return BranchEvidence(weights @ one.tokens, constant)
 
-    return SubspaceEvidence(
-        branch(evidence.tumour),
-        branch(evidence.micro),
-        (weights @ evidence.bias[..., None])[..., 0],
-    )
+    with torch.autocast(weights.device.type, enabled=False):
+        return SubspaceEvidence(
+            branch(evidence.tumour),
+            branch(evidence.micro),
+            (weights @ evidence.bias[..., None])[..., 0],
+        )
