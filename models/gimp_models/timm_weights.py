@@ -88,7 +88,7 @@ def load_timm(
     Raises
     ------
     GimpError
-        If timm cannot be imported.
+        If timm cannot be imported, or has no such model or weights at hand.
     ConfigError
         If the source's width, depth, heads or activation are not ours.
     """
@@ -120,7 +120,14 @@ def _create(name: str, *, pretrained: bool) -> nn.Module:
             f"The weights of {name!r} need timm, which does not load here ({error}): "
             "install timm with a torchvision made for this torch."
         ) from error
-    model: nn.Module = timm.create_model(name, pretrained=pretrained)
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained)
+    except (OSError, RuntimeError) as error:  # no network; no such model
+        raise GimpError(
+            f"timm gives no weights of {name!r} ({error}): check the name against "
+            "timm.list_models('vit*') and the network, or hand in a timm model that "
+            "holds its weights."
+        ) from error
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -180,6 +181,19 @@ def test_without_timm_the_error_says_what_to_install(vit, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(GimpError, match=r"'vit_tiny_patch16_224' need timm.*install"):
         load_timm(vit, "vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize("reason", [RuntimeError, ConnectionError])
+def test_a_model_that_timm_cannot_give_is_said_with_what_to_do(
+    vit, monkeypatch, reason
+):
+    def refuse(name, *, pretrained):
+        raise reason("no such thing")
+
+    timm = SimpleNamespace(create_model=refuse)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    with pytest.raises(GimpError, match=r"no weights of 'vit_x'.*check the name"):
+        load_timm(vit, "vit_x")
 
 
 def test_tokens_are_those_of_timm():
