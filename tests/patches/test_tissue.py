@@ -5,7 +5,6 @@ import pytest
 from numpy.typing import NDArray
 from skimage.draw import disk
 
-from napari_gimp.errors import SlideError
 from napari_gimp.patches.tissue import REASONS, find_tissue, tissue_mask
 
 CELL = (8.0, 8.0)
@@ -121,14 +120,6 @@ def test_tissue_is_found_on_a_slide_in_place(make_slide) -> None:
     assert tissue.mask[row, col]
     row, col = tissue.grid.cell_at(1500.0, 900.0)
     assert not tissue.mask[row, col]
-
-
-def test_a_slide_without_colour_is_refused(make_slide) -> None:
-    slide = make_slide(np.zeros((8, 8, 3), np.uint8))
-    slide.rgb = False
-
-    with pytest.raises(SlideError, match="3 separate channels of uint8"):
-        find_tissue(slide)
 
 
 TRUTH = {
