@@ -34,7 +34,9 @@ FINEST_UM = 1 / 64
 
 @dataclass(frozen=True, slots=True)
 class ImportedFeatures:
-    """Features that another tool has made, as the store holds them.
+    """Features that another tool has made, in raster order as ours are.
+
+    The store keeps them in the file's order: CLAM goes down the columns.
 
     Parameters
     ----------
@@ -280,12 +282,12 @@ def _read(
     shape, cell, origin = (tuple(part) for part in facts["grid"])
     grid = Grid(shape, cell, origin)
     index = np.asarray(cast("zarr.Array[Any]", group["index"])[:], np.int32)
-    patches = PatchGrid(
-        grid, index, np.ones(len(index), np.float32), stored.key["patch_um"]
-    )
+    raster = np.lexsort((index[:, 1], index[:, 0]))
+    tissue = np.ones(len(index), np.float32)
+    patches = PatchGrid(grid, index[raster], tissue, stored.key["patch_um"])
     return ImportedFeatures(
         patches=patches,
-        features=stored.read(),
+        features=stored.read()[raster],
         encoder=facts["encoder"],
         mpp=stored.key["mpp"],
         stride_um=stored.key["stride_um"],

@@ -205,6 +205,24 @@ def test_pieces_of_tissue_off_one_lattice_keep_their_places(
     assert not found.regular
 
 
+def test_patches_in_clams_order_are_found_in_raster_order(
+    slide: Path, store: FeatureStore, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "slide.h5", "clam")
+    columns = np.lexsort((LATTICE[:, 1], LATTICE[:, 0]))
+    with h5py.File(path, "a") as file:
+        features = file["features"][:]
+        file["features"][...] = features[columns]
+        file["coords"][...] = LATTICE[columns] * 64
+    with open_slide(slide) as source:
+        imported(read_h5(path), source, store)
+        (found,) = find_imported(store, source.fingerprint)
+
+    np.testing.assert_array_equal(found.features, features)
+    np.testing.assert_array_equal(found.patches.index, LATTICE[:, ::-1])
+    assert contents(export(store, tmp_path / "o.h5", "clam")) == contents(path)
+
+
 def test_an_import_is_found_by_slide_and_encoder_only(
     slide: Path, store: FeatureStore, tmp_path: Path
 ) -> None:
