@@ -109,7 +109,7 @@ def mean_z(
     z, present = align_table(table, panel)
     members, coverage = _members(sets, panel.genes, np.any(present, axis=0))
     count = present.astype(np.float64) @ members
-    total = np.where(present, z, 0).astype(np.float64) @ members
+    total = z.astype(np.float64) @ members  # z is 0 where not present
     scores = _divide(total, count, count >= LEAST_GENES)
     notes = _unscored(sets, scores)
     return Signatures("mean z", table.samples, tuple(sets), scores, coverage, notes)

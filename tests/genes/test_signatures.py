@@ -168,10 +168,14 @@ def test_each_sample_is_ranked_alone_however_many_there_are(
     np.testing.assert_array_equal(one, whole[7])
 
 
-def test_a_set_with_too_few_genes_has_no_score_and_is_named(planted) -> None:
+@pytest.mark.parametrize("method", ["mean z", "ssGSEA"])
+def test_a_set_with_too_few_genes_has_no_score_and_is_named(planted, method) -> None:
     sets = {**SETS, "FEW": (*GENES[:4], "ABSENT1", "ABSENT2")}
 
-    found = ssgsea(planted, sets)
+    if method == "mean z":
+        found = mean_z(planted, Panel.fit(planted.values, GENES), sets)
+    else:
+        found = ssgsea(planted, sets)
 
     assert np.isnan(found.scores[:, 2]).all()
     assert np.isfinite(found.scores[:, :2]).all()
