@@ -257,10 +257,13 @@ def _name(group: zarr.Group) -> str:
 
 
 def _folder(group: zarr.Group) -> str:
-    """Return a folder's name for an encoder and its patches, over all slides."""
+    """Return a folder's name for an encoder and its patches, over all slides.
+
+    Whole um: patches of 256 px are 127.7 um on one scanner and 128.3 on another.
+    """
     from napari_gimp.patches.h5_export import encoder_name
     from napari_gimp.patches.store import StoredFeatures
 
     key = StoredFeatures(group).key
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in encoder_name(group))
-    return f"{safe}_{key['patch_um']:g}um_every_{key['stride_um']:g}um"
+    return f"{safe}_{key['patch_um']:.0f}um_every_{key['stride_um']:.0f}um"
