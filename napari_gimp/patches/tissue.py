@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX, Grid
-from napari_gimp.patches.brightfield import overview_rgb
+from napari_gimp.patches.brightfield import Rgb, overview_rgb
 from napari_gimp.patches.without_colour import absorbing, is_bright_ground, shining
 from napari_gimp.slide.resample import overview
 from napari_gimp.slide.source import Pixels, SlideSource
@@ -103,7 +103,7 @@ def find_tissue(source: SlideSource) -> Tissue:
     if not (source.rgb and source.dtype in (np.uint8, np.uint16)):
         return _tissue_without_colour(*overview(source, mpp))
     pixels, grid = overview_rgb(source, mpp)
-    dark = float((pixels < DARK).all(axis=-1).mean())
+    dark = float((_extremes(pixels)[1] < DARK).mean())
     if dark > DARK_GROUND:
         return replace(_tissue_without_colour(pixels, grid), dark=dark)
     mask, excluded = tissue_mask(pixels, grid.cell_um)
@@ -175,13 +175,24 @@ def optical_density(rgb: NDArray[np.uint8]) -> Density:
     Glass is the slide's own: the median of its brightest grey pixels, or 243 where
     it shows none.
     """
+    least, most = _extremes(rgb)
+    bright = (least >= 200) & (most - least < 16)
     light = rgb[..., :3].astype(np.float32) + 1
-    bright = (light.min(axis=-1) > 200) & (np.ptp(light, axis=-1) < 16)
     glass = np.full(3, 244, dtype=np.float32)
     if bright.mean() > 0.01:
         glass = np.maximum(np.median(light[bright], axis=0), 1)
-    density: Density = np.maximum(-np.log10(light / glass), 0).astype(np.float32)
+    light /= glass
+    np.negative(np.log10(light, out=light), out=light)
+    density: Density = np.maximum(light, 0, out=light)
     return density
+
+
+def _extremes(rgb: Rgb) -> tuple[Rgb, Rgb]:
+    """Return the least and most of three colours: reducing a short axis is slow."""
+    red, green, blue = (rgb[..., k] for k in range(3))
+    least: Rgb = np.minimum(np.minimum(red, green), blue)
+    most: Rgb = np.maximum(np.maximum(red, green), blue)
+    return least, most
 
 
 def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:

@@ -28,17 +28,19 @@ def is_bright_ground(pixels: NDArray[np.generic]) -> bool:
     """Whether a picture (h, w, C) is one grey channel on bright glass."""
     if pixels.shape[2] != 1:
         return False
-    low, high = np.percentile(pixels, (0.1, 99.9))
+    grey = np.asarray(pixels, dtype=np.float32)
+    low, high = np.percentile(grey, (0.1, 99.9))
     if high <= low:
         return bool(low > 0)
-    counts, edges = np.histogram(pixels, bins=64, range=(low, high))
+    counts, edges = np.histogram(grey, bins=64, range=(low, high))
     return bool(edges[counts.argmax()] >= low + BRIGHT_GROUND * (high - low))
 
 
 def shining(pixels: NDArray[np.generic]) -> Mask:
     """Return where any channel of a picture (h, w, C) shines on a dark ground."""
     channels = np.moveaxis(np.asarray(pixels, dtype=np.float32), -1, 0)
-    return np.logical_or.reduce([_shines(channel) for channel in channels])
+    found: Mask = np.logical_or.reduce([_shines(channel) for channel in channels])
+    return found
 
 
 def absorbing(pixels: NDArray[np.generic]) -> Mask:
