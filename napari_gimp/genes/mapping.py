@@ -136,9 +136,9 @@ def with_values(
     """Return a report with what the values (S, G) of the genes kept say."""
     names = tuple(genes)
     blank = ~np.isfinite(values)
-    unmeasured = blank.all(axis=0)
+    unmeasured: NDArray[np.bool_] = blank.sum(axis=0) == len(values)
     repeats = np.isfinite(values) & (values == values[:1])
-    same = repeats.all(axis=0) if len(values) > 2 else np.zeros(len(names), bool)
+    same: NDArray[np.bool_] = repeats.sum(axis=0) == max(len(values), 3)
     return replace(
         report,
         constant=_where(names, same),
