@@ -63,8 +63,11 @@ def check_leaks(inspected: Sequence[Inspected]) -> None:
 
 
 def _inspect(entry: Entry, recipe: Recipe) -> Inspected:
+    from napari_gimp.patches.brightfield import check_brightfield
+
     try:
         with closing(recipe.open(entry.slide)) as source:
+            check_brightfield(source)
             _ = source.mpp  # raises where nobody knows it
             return Inspected(entry, source.fingerprint)
     except Exception as error:  # one slide's border: it never stops the others

@@ -70,7 +70,6 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
                 killed = client.run(os.getpid, workers=busy[:1])[busy[0]]
                 os.kill(killed, signal.SIGKILL)
     assert killed
-    assert all(s.done for s in states if s.number == 0 and s.total)
     ends = {s.number: s.state for s in states}
     assert set(ends.values()) <= {State.DONE, State.STORED}
     assert entries_of(here.store) == entries_of(there.store)
