@@ -21,6 +21,7 @@ from napari_gimp.patches.encoders.hub import load_preset
 from napari_gimp.patches.encoders.look import IMAGENET_MEAN, IMAGENET_SD
 from napari_gimp.patches.encoders.presets import PRESETS
 from napari_gimp.patches.encoders.stem import ConvStem
+from napari_gimp.patches.encoders.timm_models import with_layers
 
 SMALL_VIT = {"img_size": 32, "embed_dim": 24, "depth": 1, "num_heads": 2}
 
@@ -131,9 +132,10 @@ def test_um_per_px_after_a_name_must_be_possible(number: str) -> None:
         load_encoder(f"uni@{number}")
 
 
-def test_an_unknown_name_lists_presets_and_other_ways() -> None:
+@pytest.mark.parametrize("name", ["unni", "conch-v1.6", "UNI"])
+def test_an_unknown_name_lists_presets_and_other_ways(name: str) -> None:
     with pytest.raises(EncoderError, match=r"known: default, uni, .* timm:NAME@UM"):
-        load_encoder("unni")
+        load_encoder(name)
 
 
 def test_timm_weights_load_alike_from_every_file(
@@ -191,7 +193,7 @@ def test_a_preset_loads_alike_from_its_file_and_from_its_hub(
 
     def seeded(_: str, arguments: dict[str, object]) -> torch.nn.Module:
         torch.manual_seed(0)
-        layers = hub.build.__globals__["_layers"]({"num_classes": 0, **arguments})
+        layers = with_layers({"num_classes": 0, **arguments})
         return timm.create_model(preset.architecture, **layers).eval()
 
     monkeypatch.setattr(hub, "fetch", seeded)
@@ -208,12 +210,11 @@ def test_a_preset_loads_alike_from_its_file_and_from_its_hub(
 
 
 def test_every_preset_of_timm_names_sizes_that_timm_builds(timm: ModuleType) -> None:
-    layers = hub.build.__globals__["_layers"]
     for preset in PRESETS.values():
         if not preset.architecture:
             continue
         with torch.device("meta"):
-            sizes = layers({"num_classes": 0, **preset.arguments})
+            sizes = with_layers({"num_classes": 0, **preset.arguments})
             network = timm.create_model(preset.architecture, **sizes)
         tokens = 2 if preset.look.pooling == "class+mean" else 1
         width = getattr(network, "num_features", None)

@@ -16,6 +16,9 @@ from napari_gimp.patches.encoders.embedded import (
 from napari_gimp.patches.encoders.presets import PRESETS
 from napari_gimp.patches.encoders.protocol import Encoder
 
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pt2", ".bin", ".ts")
+"""Ends by which a name is a path even if no such file is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
@@ -123,7 +126,7 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
     if preset in PRESETS:
         return _load_preset(preset, Path(file) if equals else None, mpp)
     path = Path(plain)
-    if path.exists() or path.suffix or len(path.parts) > 1:
+    if path.exists() or path.suffix in SUFFIXES or len(path.parts) > 1:
         from napari_gimp.patches.encoders.files import load_file
 
         return load_file(path, mpp=mpp)

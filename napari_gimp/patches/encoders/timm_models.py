@@ -55,7 +55,9 @@ def build(
     timm = import_timm()
     try:
         network: torch.nn.Module = timm.create_model(
-            architecture, pretrained=False, **_layers({"num_classes": 0, **arguments})
+            architecture,
+            pretrained=False,
+            **with_layers({"num_classes": 0, **arguments}),
         )
         truncated = bool(arguments.get("features_only"))
         network.load_state_dict(_needed(tensors, network, truncated=truncated))
@@ -90,7 +92,7 @@ def fetch(model: str, arguments: Mapping[str, Any]) -> torch.nn.Module:
     """
     timm = import_timm()
     network: torch.nn.Module = timm.create_model(
-        model, pretrained=True, **_layers(arguments)
+        model, pretrained=True, **with_layers(arguments)
     )
     return network.eval()
 
@@ -106,7 +108,7 @@ def default_look(network: torch.nn.Module, mpp: float) -> Look:
     )
 
 
-def _layers(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def with_layers(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments with the layers that cards and presets name by a word."""
     import torch
 
