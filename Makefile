@@ -46,6 +46,7 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_features.py
 	$(BIN)/python benchmarks/bench_start.py
+	$(BIN)/python benchmarks/bench_genes.py
 	$(BIN)/python benchmarks/bench_scan.py
 	$(BIN)/python benchmarks/bench_deformable.py
 	$(BIN)/python benchmarks/bench_gimp.py

@@ -14,7 +14,15 @@ import sys
 from collections.abc import Sequence
 
 from napari_gimp import __version__
-from napari_gimp.commands import analysis, segmentation, slides, training
+from napari_gimp.commands import (
+    analysis,
+    encoders,
+    exchange,
+    features,
+    segmentation,
+    slides,
+    training,
+)
 from napari_gimp.errors import GimpError
 
 
@@ -42,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     slides.add_commands(commands)
+    features.add_commands(commands)
+    encoders.add_commands(commands)
+    exchange.add_commands(commands)
     analysis.add_commands(commands)
     segmentation.add_commands(commands)
     training.add_commands(commands)

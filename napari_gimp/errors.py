@@ -10,6 +10,7 @@ from gimp_models.errors import BatchError, CheckpointError, GimpError
 __all__ = [
     "BatchError",
     "CheckpointError",
+    "ClusterError",
     "CohortError",
     "EncoderError",
     "GeneError",
@@ -50,6 +51,10 @@ class StoreError(GimpError):
 
 class GeneError(GimpError):
     """A gene table, a sample of it, or a gene set cannot be used."""
+
+
+class ClusterError(GimpError):
+    """A cluster does not answer, has no worker, or cannot be started."""
 
 
 class CohortError(GimpError):

@@ -160,7 +160,7 @@ def test_features_of_a_damaged_slide_are_made_with_a_warning(
     assert main(["features", str(damaged), "--out", str(tmp_path / "store")]) == 0
     said = capsys.readouterr()
     assert said.err.count("2 tiles could not be decoded") == 1
-    assert "patches of 128 um" in said.out
+    assert "1 slide: 1 damaged" in said.out
 
 
 @pytest.mark.slow

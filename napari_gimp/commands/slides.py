@@ -1,4 +1,4 @@
-"""Commands about slides alone: info, convert, view, features."""
+"""Commands about slides alone: info, convert, view."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from napari_gimp.commands.progress import silence_damage_log, watch
 from napari_gimp.errors import SlideError
 
 if TYPE_CHECKING:
-    from napari_gimp.patches.encoders import Encoder
     from napari_gimp.slide.source import SlideSource
 
 
 def add_commands(commands: Any) -> None:
-    """Add info, convert, view and features."""
+    """Add info, convert and view."""
     info = add_command(commands, "info", info_, "describe a slide")
     info.add_argument("slide", type=Path, help="a file, or a DICOM or OME-Zarr folder")
     add_slide_options(info)
@@ -29,12 +28,6 @@ def add_commands(commands: Any) -> None:
     view = add_command(commands, "view", view_, "open a slide in napari")
     view.add_argument("slide", type=Path)
     add_slide_options(view)
-    features = add_command(commands, "features", features_, "compute patch features")
-    features.add_argument("slides", type=Path, nargs="+", metavar="SLIDE")
-    features.add_argument("--encoder", default="default")
-    add_slide_options(features)
-    features.add_argument("--out", type=Path, required=True, metavar="STORE")
-    features.add_argument("--device", default="auto")
 
 
 def _add_convert(commands: Any) -> None:
@@ -131,32 +124,6 @@ def view_(arguments: argparse.Namespace) -> None:
     _opened(arguments.slide, arguments).close()  # refuse before napari starts
     check_display()
     open_desktop(arguments.slide, mpp=arguments.mpp, srgb=arguments.srgb)
-
-
-def features_(arguments: argparse.Namespace) -> None:
-    """Compute the patch features of slides into a store."""
-    from napari_gimp.explain.setting import pick_device
-    from napari_gimp.patches.encoders import load_encoder
-
-    silence_damage_log()
-    encoder, device = load_encoder(arguments.encoder), pick_device(arguments.device)
-    for path in arguments.slides:
-        with closing(_opened(path, arguments)) as source:
-            print(_features(source, encoder, device, arguments.out))
-            _warn_of_damage(source)
-
-
-def _features(source: SlideSource, encoder: Encoder, device: str, out: Path) -> str:
-    """Compute the features of a slide; return the line that tells of it."""
-    from napari_gimp.patches.extract import extract
-    from napari_gimp.patches.grid import lay_patches
-    from napari_gimp.patches.store import FeatureStore
-    from napari_gimp.patches.tissue import find_tissue
-
-    patches, store = lay_patches(find_tissue(source)), FeatureStore(out)
-    steps = extract(source, patches, encoder, store=store, device=device)
-    watch(((step.done, step.total) for step in steps), source.path.name)
-    return f"{source.path.name}: {len(patches)} patches of {patches.patch_um:g} um"
 
 
 def _opened(path: Path, arguments: argparse.Namespace) -> SlideSource:

@@ -10,30 +10,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.sets import hallmarks
+from napari_gimp.genes.identifiers import known_symbols
 
 if TYPE_CHECKING:
     import pandas as pd
 
 EXPRESSION_SUFFIX = "_rnaseq"
 OTHER_SUFFIXES = ("_cnv", "_mut", "_meth")
-ENSEMBL = re.compile(r"ENSG\d{11}(\.\d+)?$")
-DATES = re.compile(r"\d{1,2}-(Mar|Sep|Dec|Sept)$|(Mar|Sep|Dec|Sept)-\d{1,2}$")
+ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?$")  # of any species
 SAMPLE_NAMES = (
     *("sample", "sample_id", "sampleid", "patient", "patient_id", "case_id"),
     *("case", "id", "barcode", "spot", "cell", "submitter_id"),
 )
+ENTREZ_NAMES = ("entrez_gene_id", "entrez_id", "entrez", "entrezgene", "geneid")
+ROW_NAMES = frozenset((*SAMPLE_NAMES, *ENTREZ_NAMES, "gene_id", "gene"))
+"""Columns of names, lower case: read as text even where they are numbers."""
 NOT_GENES = frozenset(
     (
         *SAMPLE_NAMES,
         *("", "slide", "slide_id", "label", "site", "age", "sex", "gender", "grade"),
         *("stage", "censorship", "survival_months", "is_female", "train", "status"),
         *("oncotree_code", "time", "event", "os", "os_time", "x", "y", "batch"),
-        *("entrez_gene_id", "entrez", "gene_id", "geneid", "length", "chr", "start"),
+        *(*ENTREZ_NAMES, "gene_id", "length", "chr", "start", "gene_type"),
+        *("gene_name", "gene_symbol", "hugo_symbol", "description", "name"),
         *("end", "strand", "chromosome", "gene_length", "bmi", "height", "weight"),
         *("days_to_birth", "days_to_death", "days_to_last_follow_up", "os_months"),
         *("total_counts", "n_counts", "n_genes", "n_unmapped", "n_multimapping"),
@@ -76,10 +78,14 @@ def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
     GeneError
         If no column holds expression.
     """
-    text = [k for k in range(len(header)) if not _is_number(frame.iloc[:, k])]
+    text = _text_columns(frame)
     found = {k: count_known(map(str, frame.iloc[:, k])) for k in text}
     names = max(found, key=lambda k: found[k], default=None)
-    in_rows = names is not None and sum(found[names]) > sum(count_known(header))
+    in_header = sum(count_known(header))
+    in_rows = names is not None and sum(found[names]) > in_header
+    if not in_rows and not in_header:
+        names = _entrez_column(header, frame)
+        in_rows = names is not None
     if not in_rows:
         names = _sample_column(header, text)
     numbers = _expression_columns(header, {*text, names})
@@ -99,13 +105,15 @@ def count_known(names: Iterable[str]) -> tuple[int, int]:
     A number, not a fraction: the one sample of a table may be called C2 or MET, and
     would be a gene in all of its one row.
     """
-    different = {clean_symbol(name) for name in names}
-    return len(different & _known()), sum(map(_is_ensembl, different))
+    different = {clean_symbol(name).split("|")[0] for name in names}
+    symbols = known_symbols()
+    known = sum(name in symbols or name.upper() in symbols for name in different)
+    return known, sum(map(_is_ensembl, different))
 
 
 def is_known(name: str) -> bool:
     """Return whether a cleaned name is certainly a gene's."""
-    return name in _known() or _is_ensembl(name)
+    return name in known_symbols() or _is_ensembl(name)
 
 
 def clean_symbol(name: str) -> str:
@@ -120,19 +128,27 @@ def may_be_gene(name: str) -> bool:
     return lowered not in NOT_GENES and not lowered.endswith(OTHER_SUFFIXES)
 
 
-@cache
-def _known() -> frozenset[str]:
-    return frozenset(gene for genes in hallmarks().values() for gene in genes)
-
-
 def _is_ensembl(name: str) -> bool:
     return bool(ENSEMBL.match(name))
 
 
-def _is_number(column: pd.Series) -> bool:
+def _text_columns(frame: pd.DataFrame) -> list[int]:
+    """Return the columns that are neither numbers nor blank."""
     from pandas.api.types import is_numeric_dtype
 
-    return bool(is_numeric_dtype(column.dtype) or column.isna().all())
+    dtypes = frame.dtypes.to_list()  # a column of a wide table is slow to take
+    text = (k for k, dtype in enumerate(dtypes) if not is_numeric_dtype(dtype))
+    return [k for k in text if not frame.iloc[:, k].isna().all()]
+
+
+def _entrez_column(header: Sequence[str], frame: pd.DataFrame) -> int | None:
+    """Return a column called Entrez of whole numbers, which symbols would precede."""
+    for k, name in enumerate(header):
+        if name.lower() in ENTREZ_NAMES:
+            cells = [str(cell).strip() for cell in frame.iloc[:, k]]
+            if all(map(str.isdigit, cells)):
+                return k
+    return None
 
 
 def _sample_column(header: Sequence[str], text: Sequence[int]) -> int | None:

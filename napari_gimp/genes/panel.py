@@ -6,6 +6,7 @@ becomes z = 0, the training mean, and is reported as not present.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import GeneError
+from napari_gimp.genes.identifiers import identifiers
+from napari_gimp.genes.mapping import some
 from napari_gimp.genes.scale import Scale, Values, to_log2
 from napari_gimp.genes.table import GeneTable, Profile
 
@@ -109,12 +112,15 @@ class AlignReport:
         Genes more than `CLIP` standard deviations from the training mean; clipped.
     notes
         What a user should know, as sentences.
+    renamed
+        Genes of the panel that the profile has under another symbol, and that.
     """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     out_of_range: tuple[str, ...]
     notes: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +153,13 @@ def align(profile: Profile, panel: Panel) -> Aligned:
     values = profile.values[None]
     raw, present = _standardise(values, profile.genes, profile.scale, panel)
     outside = np.abs(raw[0]) > CLIP
+    renamed = _renamed(panel.genes, profile.genes)
     report = AlignReport(
         matched=_where(panel.genes, present[0]),
         missing=_where(panel.genes, ~present[0]),
         out_of_range=_where(panel.genes, outside),
-        notes=_notes(profile, present[0], outside),
+        notes=(*_notes(profile, present[0], outside), *_told(renamed)),
+        renamed=renamed,
     )
     return Aligned(raw[0].clip(-CLIP, CLIP), present[0], report)
 
@@ -162,14 +170,46 @@ def align_table(table: GeneTable, panel: Panel) -> tuple[Values, NDArray[np.bool
     return raw.clip(-CLIP, CLIP), present
 
 
+def columns_of(wanted: Sequence[str], genes: Sequence[str]) -> list[int]:
+    """Return where each wanted gene is among `genes`, -1 where it is not.
+
+    A gene is found by its name, else by another name of the same gene (SEPT7 for
+    SEPTIN7), if just one of the genes that are not wanted themselves has such.
+    """
+    known = identifiers()
+    position = {gene: k for k, gene in enumerate(genes)}
+    named = frozenset(wanted)
+    spare = [gene for gene in genes if gene not in named]
+    current = [known.current(gene) for gene in spare]
+    count = Counter(current)
+    other = {
+        now: position[gene]
+        for now, gene in zip(current, spare, strict=True)
+        if count[now] == 1
+    }
+    return [position.get(g, other.get(known.current(g), -1)) for g in wanted]
+
+
+def _renamed(
+    wanted: Sequence[str], genes: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    found = zip(wanted, columns_of(wanted, genes), strict=True)
+    return tuple((gene, genes[k]) for gene, k in found if k >= 0 and genes[k] != gene)
+
+
+def _told(renamed: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    names = some([f"{gene} as {written}" for gene, written in renamed])
+    note = f"{len(renamed)} genes are in the table under another name ({names})"
+    return (note,) if renamed else ()
+
+
 def _standardise(
     values: Values, genes: Sequence[str], scale: Scale, panel: Panel
 ) -> tuple[Values, NDArray[np.bool_]]:
     """Return z (S, G) before clipping, 0 where missing, and present (S, G)."""
     _check_scale(scale, panel)
     expression = values if scale == "zscore" else to_log2(values, scale)
-    position = {gene: k for k, gene in enumerate(genes)}
-    column = np.array([position.get(gene, -1) for gene in panel.genes])
+    column = np.array(columns_of(panel.genes, genes))
     found = expression[:, column]
     present = (column >= 0) & np.isfinite(found)
     if not present.any():

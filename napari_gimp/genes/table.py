@@ -1,29 +1,32 @@
-"""Gene tables: text files with one number per sample and gene."""
+"""Gene tables: files with one number per sample and gene."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import re
-import zipfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_gimp.errors import GeneError
+from napari_gimp.genes.formats import read_sheet
+from napari_gimp.genes.h5ad import read_h5ad
 from napari_gimp.genes.layout import (
-    DATES,
-    SAMPLE_NAMES,
     Layout,
     clean_symbol,
     find_layout,
     is_known,
     may_be_gene,
+)
+from napari_gimp.genes.mapping import (
+    MappingReport,
+    map_names,
+    sentences,
+    some,
+    with_values,
 )
 from napari_gimp.genes.scale import Scale, Values, detect_scale
 
@@ -71,6 +74,8 @@ class GeneTable:
         Genes the file holds more than once; their first occurrence is kept.
     notes
         What a user should know about the reading.
+    mapping
+        What became of the genes' names.
 
     Raises
     ------
@@ -84,6 +89,7 @@ class GeneTable:
     scale: Scale
     duplicates: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mapping: MappingReport = field(default_factory=lambda: MappingReport(0))
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.samples), len(self.genes)):
@@ -131,43 +137,61 @@ class GeneTable:
 
 
 def read_table(path: Path) -> GeneTable:
-    """Return the gene table of a csv or tsv file, also .gz or .zip.
+    """Return the gene table of a text (also .gz or .zip), parquet or h5ad file.
 
-    Genes may be in columns or rows, beside other columns; the delimiter is a
-    tab, comma or semicolon (then the decimal mark is a comma, unless the first row
-    shows a point).
+    Text is csv or tsv, also GCT, UCSC Xena's and GDC's STAR files; genes may be in
+    columns or rows, beside other columns; the delimiter is a tab, comma or semicolon
+    (then the decimal mark is a comma, unless the first row shows a point). Ensembl
+    and Entrez numbers become symbols where they are known; what was changed is in
+    the table's `mapping`.
 
     Raises
     ------
     GeneError
-        If the file cannot be read or holds no expression.
+        If the file cannot be read, holds no expression, or is of another species.
     """
-    header, frame = _read_text(Path(path))
+    path = Path(path)
+    if path.suffix.lower() == ".h5ad":
+        matrix = read_h5ad(path)
+        return _table(matrix.samples, matrix.genes, matrix.values, matrix.notes)
+    sheet = read_sheet(path)
+    header, frame = sheet.header, sheet.frame
     layout = find_layout(header, frame)
     columns = list(layout.numbers)
     values = _numbers(frame.iloc[:, columns], path)
-    named = [clean_symbol(header[k]) for k in columns]
+    named = [header[k] for k in columns]
     rows = _row_names(frame, layout)
+    notes = (*sheet.notes, *_ignored(layout.ignored))
     if layout.genes_in_rows:
-        return _table(named, [clean_symbol(r) for r in rows], values.T, layout)
-    return _table(rows, named, values, layout)
+        return _table([clean_symbol(name) for name in named], rows, values.T, notes)
+    return _table(rows, named, values, notes)
 
 
 def _table(
-    samples: Sequence[str], genes: Sequence[str], values: Values, layout: Layout
+    samples: Sequence[str], genes: Sequence[str], values: Values, notes: Sequence[str]
 ) -> GeneTable:
     """Keep the first of each gene, and say what was left out."""
+    cleaned = [clean_symbol(gene) for gene in genes]
+    columns = [k for k, gene in enumerate(cleaned) if may_be_gene(gene)]
+    naming = map_names([cleaned[k] for k in columns])
     first: dict[str, int] = {}
-    for k, gene in enumerate(genes):
-        if may_be_gene(gene):
-            first.setdefault(gene, k)
-    repeated = tuple(
-        dict.fromkeys(g for k, g in enumerate(genes) if first.get(g, k) != k)
-    )
-    kept = values[:, list(first.values())]
-    notes = _notes(layout, tuple(first), repeated)
+    for k, gene in zip(columns, naming.names, strict=True):
+        first.setdefault(gene, k)
+    repeated = tuple(g for g, count in Counter(naming.names).items() if count > 1)
+    kept = _columns(values, list(first.values()))
+    report = with_values(replace(naming.report, duplicates=repeated), first, kept)
+    told = (*sentences(report), *notes)
     scale = detect_scale(_of_known(kept, tuple(first)))
-    return GeneTable(tuple(samples), tuple(first), kept, scale, repeated, notes)
+    return GeneTable(
+        tuple(samples), tuple(first), kept, scale, repeated, told, mapping=report
+    )
+
+
+def _columns(values: Values, columns: list[int]) -> Values:
+    """Return some columns; all of them without a copy."""
+    if columns == list(range(values.shape[1])):
+        return np.ascontiguousarray(values)
+    return np.ascontiguousarray(values[:, columns])
 
 
 def _of_known(values: Values, genes: Sequence[str]) -> Values:
@@ -176,97 +200,19 @@ def _of_known(values: Values, genes: Sequence[str]) -> Values:
     return values[:, known] if known else values
 
 
-def _notes(
-    layout: Layout, genes: Sequence[str], repeated: Sequence[str]
-) -> tuple[str, ...]:
-    dates = [gene for gene in genes if DATES.match(gene)]
-    notes = {
-        f"{len(repeated)} genes come more than once ({_some(repeated)}); the first of "
-        "each is used, nothing is averaged": repeated,
-        f"columns not used as genes: {_some(layout.ignored)}": layout.ignored,
-        f"{len(dates)} gene names were turned into dates by a spreadsheet "
-        f"({_some(dates)}); they match no gene": dates,
-    }
-    return tuple(text for text, reason in notes.items() if reason)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+def _ignored(names: Sequence[str]) -> tuple[str, ...]:
+    return (f"columns not used as genes: {some(names)}",) if names else ()
 
 
 def _absent(sample: str, samples: Sequence[str]) -> str:
     near = [s for s in samples if s and (s.startswith(sample) or sample.startswith(s))]
     near += get_close_matches(sample, samples, n=5, cutoff=0.6)
     near = list(dict.fromkeys(near))[:5]
-    hint = f"near: {', '.join(near)}" if near else f"it holds {_some(samples)}"
+    hint = f"near: {', '.join(near)}" if near else f"it holds {some(samples)}"
     return (
         f"the gene table has no sample {sample!r} among {len(samples)}; {hint}. "
         "Choose one of its samples"
     )
-
-
-def _read_text(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """Return the names of the columns as written, and the rows below them."""
-    try:
-        header, frame = _parse(path)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise GeneError(
-            f"{path} cannot be read as a gene table ({error}); give a csv or tsv file "
-            "(also .gz or .zip) with a header line"
-        ) from error
-    if frame.shape[1] == len(header) + 1:  # as R writes it: no name above row names
-        header = ["", *header]
-    if frame.shape[1] != len(header):
-        raise GeneError(
-            f"{path} has {len(header)} column names but {frame.shape[1]} columns; "
-            "export the table again"
-        )
-    return header, frame
-
-
-def _parse(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """Read the first line by hand: pandas would rename columns that come twice.
-
-    Columns that name samples are read as text, or 007 would become 7.
-    """
-    import pandas as pd
-
-    with _open(path) as file:
-        mark, header = _header(file.readline())
-        rows = file.tell()
-        has_points = re.search(r";-?\d+\.\d", file.readline())
-        file.seek(rows)
-        named = {k for k, name in enumerate(header) if name.lower() in SAMPLE_NAMES}
-        frame = pd.read_csv(
-            file,
-            sep=mark,
-            header=None,
-            low_memory=False,
-            decimal="," if mark == ";" and not has_points else ".",
-            dtype=dict.fromkeys(named, str),
-        )
-    return header, frame
-
-
-def _header(line: str) -> tuple[str, list[str]]:
-    """Return the delimiter and the names of the columns."""
-    mark = max("\t,;", key=line.count)
-    cells = next(csv.reader([line.rstrip("\r\n")], delimiter=mark), [])
-    return mark, [cell.strip() for cell in cells]
-
-
-def _open(path: Path) -> IO[str]:
-    """Open a text file, plain, .gz, or the only member of a .zip."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    if path.suffix != ".zip":
-        return path.open(encoding="utf-8-sig")
-    archive = zipfile.ZipFile(path)
-    members = [n for n in archive.namelist() if not n.endswith("/")]
-    if len(members) != 1:
-        raise ValueError(f"the archive has {len(members)} files instead of one")
-    return TextIOWrapper(archive.open(members[0]), encoding="utf-8-sig")
 
 
 def _numbers(frame: pd.DataFrame, path: Path) -> Values:
@@ -279,4 +225,5 @@ def _numbers(frame: pd.DataFrame, path: Path) -> Values:
 def _row_names(frame: pd.DataFrame, layout: Layout) -> list[str]:
     if layout.names is None:
         return [str(k) for k in range(len(frame))]
-    return [str(name).strip() for name in frame.iloc[:, layout.names]]
+    column = frame.iloc[:, layout.names]
+    return [str(name).strip() for name in column.astype(object).fillna("")]

@@ -9,15 +9,17 @@ ink takes green and blue alike; black ink and the slide's edge take all alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX, Grid
-from napari_gimp.patches.brightfield import overview_rgb
-from napari_gimp.slide.source import SlideSource
+from napari_gimp.patches.brightfield import Rgb, overview_rgb
+from napari_gimp.patches.without_colour import absorbing, is_bright_ground, shining
+from napari_gimp.slide.resample import overview
+from napari_gimp.slide.source import Pixels, SlideSource
 
 Mask = NDArray[np.bool_]
 Density = NDArray[np.float32]
@@ -38,6 +40,8 @@ Measured at about 8 um/px: DAB (skimage's immunohistochemistry) 88 % of the tiss
 a dozen H&E slides and pictures of slides from four sources at most 0.3 %."""
 DARK = 40
 """Below it in all three colours a pixel is black, not glass."""
+DARK_GROUND = 0.5
+"""More of a picture than that is black only around fluorescence."""
 REASONS = ("blue or green ink", "red ink", "black ink", "dark edge", "specks")
 
 
@@ -84,23 +88,37 @@ class Tissue:
 
 
 def find_tissue(source: SlideSource) -> Tissue:
-    """Return the tissue of a bright-field RGB slide, seen at about 8 um/px.
+    """Return the tissue of any slide, seen at about 8 um/px.
+
+    Stained slides in colour are measured by optical density; fluorescence (several
+    channels, or a picture that is mostly black) by what shines in any channel; a
+    grey picture by whichever ground it has.
 
     Raises
     ------
     SlideError
-        If the slide is no bright-field picture, or (ResolutionError) its um/px is
-        unknown.
+        If the slide cannot be read, or (ResolutionError) its um/px is unknown.
     """
-    pixels, grid = overview_rgb(source, max(TISSUE_MPP, *source.mpp))
+    mpp = max(TISSUE_MPP, *source.mpp)
+    if not (source.rgb and source.dtype in (np.uint8, np.uint16)):
+        return _tissue_without_colour(*overview(source, mpp))
+    pixels, grid = overview_rgb(source, mpp)
+    dark = float((_extremes(pixels)[1] < DARK).mean())
+    if dark > DARK_GROUND:
+        return replace(_tissue_without_colour(pixels, grid), dark=dark)
     mask, excluded = tissue_mask(pixels, grid.cell_um)
-    return Tissue(
-        mask,
-        grid,
-        MappingProxyType(excluded),
-        brown_part(pixels, mask),
-        float((pixels < DARK).all(axis=-1).mean()),
-    )
+    brown = brown_part(pixels, mask)
+    return Tissue(mask, grid, MappingProxyType(excluded), brown, dark)
+
+
+def _tissue_without_colour(pixels: Pixels, grid: Grid) -> Tissue:
+    bright = is_bright_ground(pixels)
+    found = absorbing(pixels) if bright else shining(pixels)
+    mask = _clean(found, np.zeros_like(found), grid.cell_um)
+    specks = float((found & ~mask).sum()) * _cell_mm2(grid.cell_um)
+    excluded = dict.fromkeys(REASONS, 0.0) | {"specks": specks}
+    dark = 0.0 if bright else float((~mask).mean())
+    return Tissue(mask, grid, MappingProxyType(excluded), dark=dark)
 
 
 def brown_part(rgb: NDArray[np.uint8], mask: Mask) -> float:
@@ -157,13 +175,24 @@ def optical_density(rgb: NDArray[np.uint8]) -> Density:
     Glass is the slide's own: the median of its brightest grey pixels, or 243 where
     it shows none.
     """
+    least, most = _extremes(rgb)
+    bright = (least >= 200) & (most - least < 16)
     light = rgb[..., :3].astype(np.float32) + 1
-    bright = (light.min(axis=-1) > 200) & (np.ptp(light, axis=-1) < 16)
     glass = np.full(3, 244, dtype=np.float32)
     if bright.mean() > 0.01:
         glass = np.maximum(np.median(light[bright], axis=0), 1)
-    density: Density = np.maximum(-np.log10(light / glass), 0).astype(np.float32)
+    light /= glass
+    np.negative(np.log10(light, out=light), out=light)
+    density: Density = np.maximum(light, 0, out=light)
     return density
+
+
+def _extremes(rgb: Rgb) -> tuple[Rgb, Rgb]:
+    """Return the least and most of three colours: reducing a short axis is slow."""
+    red, green, blue = (rgb[..., k] for k in range(3))
+    least: Rgb = np.minimum(np.minimum(red, green), blue)
+    most: Rgb = np.maximum(np.maximum(red, green), blue)
+    return least, most
 
 
 def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:

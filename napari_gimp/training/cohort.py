@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_gimp.cohorts.manifest import problem, read_sheet, twice
 from napari_gimp.errors import CohortError
 from napari_gimp.training.splits import Split, patients_needed, split_patients
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from napari_gimp.genes.table import GeneTable
 
 REQUIRED = ("patient", "slide", "label")
 OPTIONAL = ("sample", "site")
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ def check_classes(counts: dict[str, int], folds: int) -> None:
 
 
 def _read_patients(manifest: Path) -> tuple[Patient, ...]:
-    table = _read_table(manifest)
+    table = read_sheet(manifest)
     missing = [c for c in REQUIRED if c not in table.columns]
     if missing:
         raise CohortError(
@@ -162,30 +160,6 @@ def _read_patients(manifest: Path) -> tuple[Patient, ...]:
         raise CohortError(f"The manifest {manifest} names no patient. Add rows.")
     rows = table.reindex(columns=[*REQUIRED, *OPTIONAL], fill_value="")
     return tuple(_patient(row, manifest.parent) for row in rows.itertuples(index=False))
-
-
-def _read_table(manifest: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    separator = "," if manifest.suffix.lower() == ".csv" else "\t"
-    try:
-        table = pd.read_csv(
-            manifest, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8"
-        )
-    except (OSError, ValueError) as error:
-        raise CohortError(
-            f"The manifest {manifest} cannot be read: {error}. "
-            "Give a .csv, or a .tsv with tabs."
-        ) from error
-    table.columns = table.columns.str.strip().str.lower()
-    if twice := _twice(table.columns):
-        raise CohortError(
-            f"The manifest {manifest} has more than one column {', '.join(twice)} "
-            "(case does not count). Rename or remove all but one."
-        )
-    for name in table.columns:
-        table[name] = table[name].str.strip()
-    return table
 
 
 def _patient(row: object, base: Path) -> Patient:
@@ -201,31 +175,21 @@ def _problems(patients: Sequence[Patient], base: Path) -> list[str]:
     named = [p for p in patients if p.slide != base]  # an empty cell is the folder
     found = {
         "rows without a patient": unnamed,
-        "patients named twice": _twice(p.patient for p in patients),
+        "patients named twice": twice(p.patient for p in patients),
         "patients without a label": [p.patient for p in patients if not p.label],
         "patients without a slide": [p.patient for p in patients if p.slide == base],
         "slides that do not exist": [str(p.slide) for p in named if not _there(p)],
-        "slides used by two patients": _twice(str(p.slide) for p in named),
-        "samples used by two patients": _twice(p.sample or "" for p in patients),
+        "slides used by two patients": twice(str(p.slide) for p in named),
+        "samples used by two patients": twice(p.sample or "" for p in patients),
     }
-    return [_line(what, values) for what, values in found.items() if values]
+    return [problem(what, values) for what, values in found.items() if values]
 
 
 def _there(patient: Patient) -> bool:
     return patient.slide.exists()  # a folder is a slide too: DICOM, OME-Zarr
 
 
-def _twice(values: Iterable[str]) -> list[str]:
-    return [value for value, n in Counter(values).items() if n > 1 and value]
-
-
 def _unknown_samples(patients: Sequence[Patient], samples: Iterable[str]) -> list[str]:
     known = set(samples)
     lost = [p.sample for p in patients if p.sample and p.sample not in known]
-    return [_line("samples the gene table lacks", lost)] if lost else []
-
-
-def _line(what: str, values: Sequence[str]) -> str:
-    more = len(values) - _SHOWN
-    tail = f" and {more} more" if more > 0 else ""
-    return f"{what} ({len(values)}): {', '.join(values[:_SHOWN])}{tail}"
+    return [problem("samples the gene table lacks", lost)] if lost else []

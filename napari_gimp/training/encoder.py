@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from napari_gimp.errors import GimpError, RunError
 from napari_gimp.patches.encoders import (
-    Encoder,
     EncoderCard,
+    PatchNetEncoder,
     load_encoder,
     read_weights,
 )
@@ -262,13 +262,13 @@ def _replace(path: Path, content: bytes) -> None:
     building.replace(path)
 
 
-def untrained(config: PatchNetConfig, tiles: TileSet, *, seed: int) -> Encoder:
+def untrained(config: PatchNetConfig, tiles: TileSet, *, seed: int) -> PatchNetEncoder:
     """Return the same network with random weights and fitted output: a baseline."""
     torch.manual_seed(seed + 1)
     network = PatchNet(config)
     fit_output(network, tiles, most=512, seed=seed)
     card = EncoderCard("untrained", config.features, INPUT_PX, MPP, config, {})
-    return Encoder(card, fuse(network), "untrained")
+    return PatchNetEncoder(card, fuse(network), "untrained")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -98,6 +98,7 @@ def _extract(
     device: str,
     srgb: bool,
 ) -> SlideFeatures:
+    from napari_gimp.patches.brightfield import check_brightfield
     from napari_gimp.patches.extract import extract_all
     from napari_gimp.patches.grid import lay_patches
     from napari_gimp.patches.tissue import find_tissue
@@ -106,6 +107,7 @@ def _extract(
 
     try:
         with closing(open_slide(patient.slide, srgb=srgb)) as source:
+            check_brightfield(source)
             patches = lay_patches(find_tissue(source), patch_um=encoder.patch_um)
             features = extract_all(source, patches, encoder, store=store, device=device)
             fingerprint = source.fingerprint.removesuffix(SRGB_END)

@@ -19,7 +19,7 @@ from napari_gimp.explain.inference import (
 )
 from napari_gimp.explain.result import Result
 from napari_gimp.explain.setting import prepare
-from napari_gimp.patches.encoders import Encoder
+from napari_gimp.patches.encoders import PatchNetEncoder
 
 NAMES = {"attention", "contribution", "reconstruction_error"}
 
@@ -234,14 +234,14 @@ def test_a_device_that_is_not_there_is_refused_by_name(case: Any) -> None:
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, patches: int) -> None:
     """Let the encoder take so many patches at once and no more."""
-    plain = Encoder.__call__
+    plain = PatchNetEncoder.__call__
 
-    def encode(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+    def encode(self: PatchNetEncoder, pixels: np.ndarray) -> np.ndarray:
         if len(pixels) > patches:
             raise torch.OutOfMemoryError("made up")
         return plain(self, pixels)
 
-    monkeypatch.setattr(Encoder, "__call__", encode)
+    monkeypatch.setattr(PatchNetEncoder, "__call__", encode)
 
 
 @pytest.mark.parametrize("room", [16, 8])

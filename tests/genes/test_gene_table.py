@@ -171,11 +171,16 @@ def test_annotation_beside_genes_in_rows_is_left_out(tmp_path: Path) -> None:
     assert table.genes == ("TP53", "VEGFA", "CA9")
 
 
-def test_ensembl_versions_are_dropped(tmp_path: Path) -> None:
+def test_ensembl_versions_are_dropped_and_known_numbers_become_symbols(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("s,ENSG00000141510.18,ENSG00000146648.2\nA,1,2\n")
+    path.write_text("s,ENSG00000141510.18,ENSG99999999999.2\nA,1,2\n")
 
-    assert read_table(path).genes == ("ENSG00000141510", "ENSG00000146648")
+    table = read_table(path)
+
+    assert table.genes == ("TP53", "ENSG99999999999")
+    assert any("ENSG00000141510 as TP53" in note for note in table.notes)
 
 
 def test_repeated_genes_are_told_and_never_averaged(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from napari_gimp.patches.encoders import (
     WEIGHTS,
     fingerprint,
     list_encoders,
+    load_embedded,
     load_encoder,
 )
 from napari_gimp.patches.network import PatchNet, PatchNetConfig, fuse
@@ -44,7 +45,7 @@ def test_the_default_encoder_is_what_the_design_says() -> None:
 
 
 def test_the_shipped_card_names_its_data_and_licences() -> None:
-    facts = load_encoder().card.facts
+    facts = load_embedded("default").card.facts
 
     assert facts["licence"].startswith("BSD-3-Clause")
     assert "tiles" in facts
@@ -87,7 +88,7 @@ def test_pixels_of_another_kind_are_refused(wrong: np.ndarray) -> None:
 
 def test_an_unknown_encoder_names_the_known_ones() -> None:
     with pytest.raises(EncoderError, match="known: default"):
-        load_encoder("uni")
+        load_encoder("none of these")
 
 
 def test_damaged_weights_are_refused(folder: Path) -> None:

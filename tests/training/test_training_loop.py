@@ -246,16 +246,16 @@ def test_a_start_that_has_seen_test_patients_is_refused(
 def test_a_start_of_another_encoder_is_refused(
     drawn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_gimp.patches.encoders import Encoder
+    from napari_gimp.patches.encoders import PatchNetEncoder
 
     first = drawn.run(tmp_path / "first", plan={"epochs": 1})
     train(first)
-    init = Encoder.__init__
+    init = PatchNetEncoder.__init__
 
-    def other(self: Encoder, card: Any, network: Any, fingerprint: str) -> None:
+    def other(self: PatchNetEncoder, card: Any, network: Any, fingerprint: str) -> None:
         init(self, card, network, "f" * 64)
 
-    monkeypatch.setattr(Encoder, "__init__", other)
+    monkeypatch.setattr(PatchNetEncoder, "__init__", other)
     second = drawn.run(tmp_path / "second", stage="finetune", start=first.out)
     with pytest.raises(RunError, match=re.escape("(ffffffffffff)")):
         train(second)

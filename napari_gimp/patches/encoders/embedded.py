@@ -1,7 +1,7 @@
-"""Frozen encoders: a patch's pixels become a feature vector.
+"""Encoders that ship with the package: a PatchNet and its card.
 
-An encoder is two files in `weights/`: NAME.safetensors and NAME.json, its card
-(sizes, what it was trained on, licence, measured quality). Its fingerprint names
+An embedded encoder is two files in `weights/`: NAME.safetensors and NAME.json, its
+card (sizes, what it was trained on, licence, measured quality). Its fingerprint names
 weights and sizes, so features of different encoders are never mixed up.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_gimp.patches.network import PatchNet, PatchNetConfig
 
-WEIGHTS = Path(__file__).with_name("weights")
+WEIGHTS = Path(__file__).parents[1] / "weights"
 CPU_BATCH = 32
 """Patches a CPU encodes at a time: more leave its cache, at 64 a sixth slower."""
 
@@ -56,8 +56,8 @@ class EncoderCard:
     facts: dict[str, Any]
 
 
-class Encoder:
-    """A frozen network with its card. `load_encoder` makes it.
+class PatchNetEncoder:
+    """A frozen PatchNet with its card. `load_embedded` makes it.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Encoder:
         """Side of a patch, um."""
         return self.card.input_px * self.card.mpp
 
-    def to(self, device: str) -> Encoder:
+    def to(self, device: str) -> PatchNetEncoder:
         """Move the network to a device ("cpu", "cuda", "cuda:1", "mps")."""
         self._network.to(device)
         self._device = device
@@ -141,12 +141,12 @@ class Encoder:
         return batch.permute(0, 3, 1, 2).float() / 255
 
 
-def list_encoders() -> list[str]:
-    """Return the names of the encoders at hand."""
-    return sorted(path.stem for path in WEIGHTS.glob("*.json"))
+def embedded_names(folder: Path = WEIGHTS) -> list[str]:
+    """Return the names of the encoders of a folder of weights and cards."""
+    return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
+def load_embedded(name: str, *, folder: Path = WEIGHTS) -> PatchNetEncoder:
     """Return the encoder `name` of a folder, on the CPU, ready for inference.
 
     Raises
@@ -159,7 +159,7 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
     card = read_card(name, folder=folder)
     network = PatchNet(card.config)
     weights = read_weights(folder / f"{name}.safetensors", network)
-    return Encoder(card, fuse(network), fingerprint(weights, card.config))
+    return PatchNetEncoder(card, fuse(network), fingerprint(weights, card.config))
 
 
 def read_weights(path: Path, network: PatchNet) -> bytes:
@@ -193,7 +193,7 @@ def read_card(name: str, *, folder: Path = WEIGHTS) -> EncoderCard:
 
     path = folder / f"{name}.json"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
+        known = ", ".join(embedded_names(folder)) or "none"
         raise EncoderError(
             f"there is no encoder {name!r} in {folder}; known: {known}. Choose one"
         )

@@ -1,0 +1,79 @@
+"""Look into every slide before anything is computed: seconds, not hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+from napari_gimp.cohorts.extraction import Recipe, reason
+from napari_gimp.cohorts.manifest import Entry, problem, shared
+from napari_gimp.errors import CohortError
+
+READERS = 4
+"""Opening waits for a disk or a network more than it computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What opening a slide showed.
+
+    Parameters
+    ----------
+    entry
+        The slide.
+    fingerprint
+        Names its content; empty if it could not be opened.
+    error
+        Why it cannot be used; empty if it can.
+    """
+
+    entry: Entry
+    fingerprint: str = ""
+    error: str = ""
+
+
+def inspect_slides(entries: Sequence[Entry], recipe: Recipe) -> Iterator[Inspected]:
+    """Open each slide as a recipe says and yield what is found, in order."""
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="gimp-read-cohort")
+    try:
+        yield from pool.map(partial(_inspect, recipe=recipe), entries)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def check_leaks(inspected: Sequence[Inspected]) -> None:
+    """Refuse one slide, under whatever name, as that of two patients.
+
+    Raises
+    ------
+    CohortError
+        Naming the files and the patients.
+    """
+    known = [one for one in inspected if one.fingerprint and one.entry.patient]
+    leaks = shared((one.fingerprint, one.entry.patient) for one in known)
+    if leaks:
+        same = [_names(known, fingerprint) for fingerprint in leaks]
+        raise CohortError(
+            f"{problem('slides of equal content under two patients', same)}. A model "
+            "would be tested on what it was trained on: mend the manifest."
+        )
+
+
+def _inspect(entry: Entry, recipe: Recipe) -> Inspected:
+    from napari_gimp.patches.brightfield import check_brightfield
+
+    try:
+        with closing(recipe.open(entry.slide)) as source:
+            check_brightfield(source)
+            _ = source.mpp  # raises where nobody knows it
+            return Inspected(entry, source.fingerprint)
+    except Exception as error:  # one slide's border: it never stops the others
+        return Inspected(entry, error=reason(error))
+
+
+def _names(inspected: Sequence[Inspected], fingerprint: str) -> str:
+    same = [one.entry for one in inspected if one.fingerprint == fingerprint]
+    return " = ".join(f"{entry.slide.name} of {entry.patient}" for entry in same)

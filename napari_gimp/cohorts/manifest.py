@@ -1,0 +1,232 @@
+"""Which slides a cohort has, and what is known of their patients.
+
+A manifest is a table (.csv, or .tsv/.txt with tabs), one row per slide or more:
+
+`patient`, `slide`
+    Required. A slide is a path, relative to the manifest, or a pattern
+    (`P01/*.svs`, `**` goes through folders); a patient may have many.
+`sample`, `site`
+    Row of the gene table; where the slide was made.
+`label`, or `days` and `event`
+    Outcome: a class; or days to the last news, and whether (1, 0) it was the event.
+
+Other columns are left alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_gimp.errors import CohortError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".csv", ".tsv", ".txt")
+COLUMNS = ("patient", "slide", "sample", "site", "label", "days", "event")
+REQUIRED = COLUMNS[:2]
+SINGLE = ("sample", "label", "days", "event")
+"""What is the same for all slides of a patient."""
+EVENTS = {"": None, "0": False, "1": True, "false": False, "true": True}
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One slide of a cohort.
+
+    Parameters
+    ----------
+    slide
+        Absolute path.
+    patient
+        Whose it is; empty where nobody said.
+    sample
+        Row of the gene table; empty for slide only.
+    site
+        Where it was made; empty if unknown.
+    label
+        Class; empty if unknown.
+    days, event
+        Time to the last news, days, and whether it was the event; None if unknown.
+    """
+
+    slide: Path
+    patient: str = ""
+    sample: str = ""
+    site: str = ""
+    label: str = ""
+    days: float | None = None
+    event: bool | None = None
+
+
+def read_manifest(manifest: Path | str) -> tuple[Entry, ...]:
+    """Return the slides of a manifest, in its order.
+
+    Files are not looked into (`napari_gimp.cohorts.inspection` does).
+
+    Raises
+    ------
+    CohortError
+        Listing everything that is wrong: columns, empty cells, patterns without a
+        match, slides or samples of two patients, outcomes that contradict.
+    """
+    manifest = Path(manifest).resolve()
+    rows = _rows(manifest)
+    entries = [entry for row in rows for entry in _entries(row, manifest.parent)]
+    problems = [*_row_problems(rows, manifest.parent), *_entry_problems(entries)]
+    if problems:
+        raise CohortError(
+            f"The cohort {manifest} cannot be used:\n- "
+            + "\n- ".join(problems)
+            + "\nMend the manifest."
+        )
+    return tuple(entries)
+
+
+def read_sheet(manifest: Path) -> pd.DataFrame:
+    """Return a manifest as text: lower-case column names, cells without margins.
+
+    Raises
+    ------
+    CohortError
+        If it cannot be read, or has a column twice.
+    """
+    import pandas as pd
+
+    separator = "," if manifest.suffix.lower() == ".csv" else "\t"
+    try:
+        table = pd.read_csv(
+            manifest,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except (OSError, ValueError) as error:
+        raise CohortError(
+            f"The manifest {manifest} cannot be read: {error}. "
+            "Give a .csv, or a .tsv with tabs."
+        ) from error
+    table.columns = table.columns.str.strip().str.lower()
+    if double := twice(table.columns):
+        raise CohortError(
+            f"The manifest {manifest} has more than one column {', '.join(double)} "
+            "(case does not count). Rename or remove all but one."
+        )
+    for name in table.columns:
+        table[name] = table[name].str.strip()
+    return table
+
+
+def matches(cell: str, base: Path) -> tuple[Path, ...]:
+    """Return the files a path or pattern names; a plain path need not exist."""
+    path = (base / cell).resolve()
+    if path.exists() or not has_magic(cell):
+        return (path,)
+    found = glob(str(base / cell), recursive=True)  # noqa: PTH207 # absolute ones too
+    return tuple(Path(name).resolve() for name in sorted(found))
+
+
+def twice(values: Iterable[str]) -> list[str]:
+    """Return the values, empty ones apart, that occur more than once."""
+    return [value for value, n in Counter(values).items() if n > 1 and value]
+
+
+def problem(what: str, values: Sequence[str]) -> str:
+    """Return a line that counts some values and shows the first of them."""
+    more = len(values) - _SHOWN
+    tail = f" and {more} more" if more > 0 else ""
+    return f"{what} ({len(values)}): {', '.join(values[:_SHOWN])}{tail}"
+
+
+def shared(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the names, empty ones apart, to which belongs more than one value."""
+    found: dict[str, dict[str, None]] = {}
+    for name, value in pairs:
+        if name:
+            found.setdefault(name, {})[value] = None
+    return {name: tuple(values) for name, values in found.items() if len(values) > 1}
+
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    table = read_sheet(manifest)
+    missing = [c for c in REQUIRED if c not in table.columns]
+    if missing:
+        raise CohortError(
+            f"The manifest {manifest} lacks the columns {', '.join(missing)}; it has "
+            f"{', '.join(map(str, table.columns))}. Columns are "
+            f"{', '.join(REQUIRED)} and, if wanted, {', '.join(COLUMNS[2:])}."
+        )
+    if table.empty:
+        raise CohortError(f"The manifest {manifest} names no slide. Add rows.")
+    rows = table.reindex(columns=list(COLUMNS), fill_value="").to_dict("records")
+    return [{str(k): str(v) for k, v in row.items()} for row in rows]
+
+
+def _entries(row: Mapping[str, str], base: Path) -> list[Entry]:
+    slides = matches(row["slide"], base) if row["slide"] else ()
+    told = {name: row[name] for name in ("patient", "sample", "site", "label")}
+    days, event = _days(row), EVENTS.get(row["event"].lower())
+    return [Entry(slide, **told, days=days, event=event) for slide in slides]
+
+
+def _days(row: Mapping[str, str]) -> float | None:
+    """Return a number of days, None where it is no such number."""
+    try:
+        days = float(row["days"])
+    except ValueError:
+        return None
+    return days if 0 <= days < float("inf") else None
+
+
+def _row_problems(rows: Sequence[Mapping[str, str]], base: Path) -> list[str]:
+    numbered = [(f"row {k + 2}", row) for k, row in enumerate(rows)]
+    found = {
+        "rows without a patient": [n for n, row in numbered if not row["patient"]],
+        "rows without a slide": [n for n, row in numbered if not row["slide"]],
+        "patterns that match no file": [
+            row["slide"]
+            for row in rows
+            if row["slide"] and not matches(row["slide"], base)
+        ],
+        "days that are no number of 0 or more": [
+            f"{n} '{row['days']}'"
+            for n, row in numbered
+            if row["days"] and _days(row) is None
+        ],
+        "events that are neither 1 nor 0": [
+            f"{n} '{row['event']}'"
+            for n, row in numbered
+            if row["event"].lower() not in EVENTS
+        ],
+        "rows with only one of days and event": [
+            n for n, row in numbered if bool(row["days"]) != bool(row["event"])
+        ],
+    }
+    return [problem(what, values) for what, values in found.items() if values]
+
+
+def _entry_problems(entries: Sequence[Entry]) -> list[str]:
+    pairs = Counter((e.patient, str(e.slide)) for e in entries)
+    found = {
+        "slides named twice": [slide for (_, slide), n in pairs.items() if n > 1],
+        "slides used by two patients": _owners(entries, "slide"),
+        "samples used by two patients": _owners(entries, "sample"),
+    }
+    for name in SINGLE:
+        values = shared((e.patient, str(getattr(e, name))) for e in entries)
+        found[f"patients with more than one {name}"] = [
+            f"{patient} ({', '.join(held)})" for patient, held in values.items()
+        ]
+    return [problem(what, values) for what, values in found.items() if values]
+
+
+def _owners(entries: Sequence[Entry], name: str) -> list[str]:
+    owners = shared((str(getattr(e, name)), e.patient) for e in entries)
+    return [f"{what} ({', '.join(who)})" for what, who in owners.items()]

@@ -1,0 +1,155 @@
+"""The command `features`: patch features of slides, folders and manifests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_gimp.cohorts.features import extract_manifest
+from napari_gimp.cohorts.states import SlideState, State, tally
+from napari_gimp.commands.options import add_command, add_slide_options
+from napari_gimp.commands.progress import Bar, silence_damage_log
+from napari_gimp.errors import CohortError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_gimp.cohorts.extraction import Recipe
+    from napari_gimp.cohorts.manifest import Entry
+
+
+def add_commands(commands: Any) -> None:
+    """Add features."""
+    sub = add_command(commands, "features", features_, "compute patch features")
+    sub.add_argument(
+        "slides",
+        type=Path,
+        nargs="+",
+        metavar="MANIFEST|SLIDE|FOLDER",
+        help="a table with the columns patient and slide (.csv, .tsv), slides, "
+        "patterns, or folders of slides",
+    )
+    sub.add_argument("--encoder", default="default")
+    add_slide_options(sub)
+    sub.add_argument("--out", type=Path, required=True, metavar="STORE")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    sub.add_argument(
+        "--retries", type=int, default=1, help="how often a slide is tried again"
+    )
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a dask.distributed cluster"
+    )
+    sub.add_argument("--json", action="store_true")
+
+
+def features_(arguments: argparse.Namespace) -> None:
+    """Compute the patch features of slides into a store; a bad slide stops no other.
+
+    With `--json` the slides' paths, patients and last states are printed as a list.
+
+    Raises
+    ------
+    CohortError
+        If a manifest cannot be used, or slides failed: after all the others.
+    """
+    from napari_gimp.cohorts.listing import list_slides
+
+    silence_damage_log()
+    entries, recipe = list_slides(arguments.slides), _recipe(arguments)
+    last: dict[int, SlideState] = {}
+    try:
+        with _cluster(arguments) as client:
+            steps = extract_manifest(
+                entries, recipe, retries=arguments.retries, client=client
+            )
+            _follow(steps, entries, last)
+    finally:
+        if last:
+            ends = [_ended(last.get(k), k) for k in range(len(entries))]
+            (_print_json if arguments.json else _print_table)(entries, ends)
+    _raise_failures(entries, last)
+
+
+def _cluster(arguments: argparse.Namespace) -> AbstractContextManager[Client | None]:
+    """Return the cluster that was asked for, or None for this machine."""
+    if arguments.scheduler:
+        from napari_gimp.cohorts.cluster import connected
+
+        return connected(arguments.scheduler)
+    return nullcontext()
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    from napari_gimp.cohorts.extraction import Recipe, loaded_encoder
+    from napari_gimp.explain.setting import pick_device
+
+    elsewhere = bool(arguments.scheduler)
+    return Recipe(
+        arguments.encoder,
+        loaded_encoder(arguments.encoder).fingerprint,
+        arguments.out.resolve(),
+        device=arguments.device if elsewhere else pick_device(arguments.device),
+        mpp=arguments.mpp,
+        srgb=arguments.srgb,
+    )
+
+
+def _follow(
+    steps: Generator[SlideState, None, None],
+    entries: Sequence[Entry],
+    last: dict[int, SlideState],
+) -> None:
+    """Go through an extraction with a bar; note each slide's last state in `last`."""
+    with Bar("slides") as bar, closing(steps):
+        for state in steps:
+            last[state.number] = state
+            ended = sum(one.ended for one in last.values())
+            name = entries[state.number].slide.name
+            if state.total:
+                text = f"{name} ({ended + 1} of {len(entries)})"
+                bar.to(state.done, state.total, text)
+            if state.state is State.DAMAGED:
+                bar.say(f"warning: {state.text}")
+
+
+def _print_table(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
+    """Print a line for each slide, and how many ended how."""
+    wide = max(len(entry.slide.name) for entry in entries)
+    for entry, state in zip(entries, ends, strict=True):
+        patches = f"{state.done:,} of {state.total:,}" if state.total else "-"
+        line = f"{entry.slide.name:{wide}}  {state.state:9} {patches:>15} patches"
+        print(f"{line}  {state.seconds:7.1f} s  {entry.patient}".rstrip())
+    plural = "slide" if len(entries) == 1 else "slides"
+    print(f"{len(entries)} {plural}: {tally(ends)}")
+
+
+def _print_json(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
+    told = [
+        {"slide": str(entry.slide), "patient": entry.patient} | state.as_dict()
+        for entry, state in zip(entries, ends, strict=True)
+    ]
+    print(json.dumps(told, indent=1))
+
+
+def _ended(state: SlideState | None, number: int) -> SlideState:
+    """Return a last state; what has not ended by now was cancelled."""
+    state = state or SlideState(number, State.CANCELLED)
+    return state if state.ended else replace(state, state=State.CANCELLED)
+
+
+def _raise_failures(entries: Sequence[Entry], last: Mapping[int, SlideState]) -> None:
+    failed = [state for state in last.values() if state.state is State.FAILED]
+    if failed:
+        reasons = [f"{entries[s.number].slide}: {s.text}" for s in failed]
+        raise CohortError(
+            f"{len(failed)} of {len(entries)} slides have no features:\n- "
+            + "\n- ".join(reasons)
+            + "\nMend them or leave them out, and run the command again: the others "
+            "are in the store."
+        )

@@ -1,0 +1,315 @@
+"""Features of other tools in our store: kept, found again, never mixed up.
+
+An import has the key of an extraction, with an encoder that is known by name and
+width alone ("imported:uni_v1:1024"): a fingerprint of ours is 64 hex digits, so the
+two are never equal. The entry also keeps the file's coordinates and attributes, so
+that it can be written back as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_gimp.errors import StoreError
+from napari_gimp.geometry import Grid
+from napari_gimp.patches.grid import PatchGrid
+from napari_gimp.patches.h5 import H5Features, Layout
+from napari_gimp.patches.h5_units import Interpretation, um_per_unit
+from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures
+from napari_gimp.slide.source import SlideSource
+
+if TYPE_CHECKING:
+    import zarr
+
+FINEST_UM = 1 / 64
+"""Cell of the lattice of patches that lie on none; an index reaches 33 m."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFeatures:
+    """Features that another tool has made, in raster order as ours are.
+
+    The store keeps them in the file's order: CLAM goes down the columns.
+
+    Parameters
+    ----------
+    patches
+        Where the patches are. Its tissue is 1: the other tool chose them.
+    features
+        (N, P) float32.
+    encoder
+        Name of the encoder.
+    mpp
+        um/px of the pixels that were given to it.
+    stride_um
+        Distance of neighbours, um; `patches` has a finer one if not `regular`.
+    regular
+        Whether the patches lie on one lattice. CLAM begins anew for each piece.
+    layout
+        Whose file it was.
+    """
+
+    patches: PatchGrid
+    features: NDArray[np.float32]
+    encoder: str
+    mpp: float
+    stride_um: float
+    regular: bool
+    layout: Layout
+
+
+def imported_encoder(name: str, width: int) -> str:
+    """Return what stands for the fingerprint of an encoder of another tool."""
+    return f"imported:{name}:{width}"
+
+
+def import_features(
+    file: H5Features,
+    meaning: Interpretation,
+    source: SlideSource,
+    store: FeatureStore,
+) -> FeatureKey:
+    """Keep the features of a file in a store; return their key.
+
+    What is there already is compared and left alone; an import that was stopped is
+    begun anew.
+
+    Parameters
+    ----------
+    file
+        The feature file.
+    meaning
+        What its numbers mean, as a person has confirmed.
+    source
+        Its slide.
+    store
+        Where to keep them.
+
+    Raises
+    ------
+    StoreError
+        If the patches are not on the slide, features are not finite, or the store
+        holds others of the same slide, encoder and places.
+    """
+    patches = locate(file, meaning, source)
+    key = _key(file, meaning, source, patches)
+    digest = file.check()
+    if store.open_or_create(key, patches, file.width).complete:
+        _check_same(store, key, file, digest)
+    else:
+        _note(store.path(key), file, meaning, patches, digest)
+        # `_note` changed the attributes, of which an open entry keeps a copy.
+        _fill(store.open(key), file)
+    return key
+
+
+def locate(file: H5Features, meaning: Interpretation, source: SlideSource) -> PatchGrid:
+    """Return where a file's patches are on a slide.
+
+    Raises
+    ------
+    StoreError
+        If a patch begins outside the slide.
+    """
+    scale = um_per_unit(meaning.unit.value, source.mpp)
+    corners_um = file.coords[:, ::-1].astype(np.float64) * scale
+    _check_on_slide(file, meaning, source, corners_um)
+    stride = meaning.stride_um.value / scale.mean() * scale
+    grid, index = _lattice(corners_um, stride, meaning.patch_um.value)
+    tissue = np.ones(len(index), np.float32)
+    return PatchGrid(grid, index, tissue, meaning.patch_um.value)
+
+
+def find_imported(
+    store: FeatureStore, slide: str, *, encoder: str | None = None
+) -> list[ImportedFeatures]:
+    """Return the complete imports of a slide, of one encoder or of all.
+
+    Parameters
+    ----------
+    store
+        Where they are kept.
+    slide
+        Fingerprint of the slide.
+    encoder
+        Name of the encoder; None for all.
+
+    Raises
+    ------
+    StoreError
+        If an entry is damaged.
+    """
+    found = []
+    for group in entries(store):
+        facts = cast("dict[str, Any]", group.attrs.get("imported"))
+        right = facts and encoder in (None, facts["encoder"])
+        stored = StoredFeatures(group)
+        if right and stored.key["slide"] == slide and stored.complete:
+            found.append(_read(group, stored, facts))
+    return found
+
+
+def entries(store: FeatureStore) -> Iterator[zarr.Group]:
+    """Yield all entries of a store, in the order of their names.
+
+    Raises
+    ------
+    StoreError
+        If one is damaged.
+    """
+    import zarr
+
+    for path in sorted(store.root.glob("[!.]*.zarr")):
+        try:
+            group = zarr.open_group(path, mode="r")
+            _ = group.attrs["key"], group.attrs["done"], group["features"]
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise StoreError(
+                f"{path} is damaged ({error}); delete it and import or extract again"
+            ) from error
+        yield group
+
+
+def _key(
+    file: H5Features,
+    meaning: Interpretation,
+    source: SlideSource,
+    patches: PatchGrid,
+) -> FeatureKey:
+    places = np.ascontiguousarray(patches.index).tobytes() + repr(patches.grid).encode()
+    return FeatureKey(
+        slide=source.fingerprint,
+        encoder=imported_encoder(meaning.encoder.value, file.width),
+        slide_mpp=source.mpp,
+        mpp=meaning.mpp.value,
+        patch_um=meaning.patch_um.value,
+        stride_um=meaning.stride_um.value,
+        layout=hashlib.sha256(places).hexdigest()[:16],
+    )
+
+
+def _check_on_slide(
+    file: H5Features,
+    meaning: Interpretation,
+    source: SlideSource,
+    corners_um: NDArray[np.float64],
+) -> None:
+    """Refuse patches that begin beyond the slide; CLAM's may end beyond it."""
+    size_um = np.multiply(source.levels[0].shape, source.mpp)
+    outside = ((corners_um < 0) | (corners_um >= size_um)).any(axis=1)
+    if outside.any():
+        height, width = size_um
+        y, x = corners_um.max(axis=0)
+        raise StoreError(
+            f"{outside.sum()} of {len(file)} patches in {file.path} begin outside "
+            f"{source.path.name} of {width:.0f} x {height:.0f} um: they reach x = "
+            f"{x:.0f}, y = {y:.0f} um if the unit is {meaning.unit.value}; give the "
+            "slide they were made from, or the right --unit or --mpp"
+        )
+
+
+def _lattice(
+    corners_um: NDArray[np.float64], stride_um: NDArray[np.float64], patch_um: float
+) -> tuple[Grid, NDArray[np.int32]]:
+    """Return a lattice on which all patches lie, and their places (N, 2) on it."""
+    first = corners_um.min(axis=0)
+    steps = (corners_um - first) / stride_um
+    if np.abs(steps - steps.round()).max() > 1e-3:
+        stride_um = np.full(2, FINEST_UM)
+        steps = (corners_um - first) / stride_um
+    index = steps.round().astype(np.int32)
+    rows, cols = (index.max(axis=0) + 1).tolist()
+    (dy, dx), (y, x) = stride_um.tolist(), (first + (patch_um - stride_um) / 2).tolist()
+    return Grid((rows, cols), (dy, dx), (y, x)), index
+
+
+def _check_same(
+    store: FeatureStore, key: FeatureKey, file: H5Features, digest: str
+) -> None:
+    import zarr
+
+    facts = zarr.open_group(store.path(key), mode="r").attrs.get("imported") or {}
+    if cast("dict[str, Any]", facts).get("digest") != digest:
+        raise StoreError(
+            f"{store.root} holds other features of this slide, encoder and places than "
+            f"{file.path}; name the encoder apart with --encoder, or delete "
+            f"{store.path(key)}"
+        )
+
+
+def _note(
+    path: Path,
+    file: H5Features,
+    meaning: Interpretation,
+    patches: PatchGrid,
+    digest: str,
+) -> None:
+    """Keep beside the features what else the file holds."""
+    import zarr
+
+    group = zarr.open_group(path, mode="r+")
+    coords = np.ascontiguousarray(file.coords)
+    group.create_array("coords_file", data=coords, overwrite=True)
+    grid = patches.grid
+    group.attrs["imported"] = {
+        "file": file.path.name,
+        "layout": file.layout,
+        "encoder": meaning.encoder.value,
+        "dtype": str(file.dtype),
+        "digest": digest,
+        "meaning": meaning.as_dict(),
+        "regular": bool(min(grid.cell_um) > FINEST_UM),
+        "grid": [list(grid.shape), list(grid.cell_um), list(grid.origin_um)],
+        "attributes": {k: pack(v) for k, v in file.attributes.items()},
+    }
+
+
+def _fill(stored: StoredFeatures, file: H5Features) -> None:
+    for start, part in file.blocks():
+        stored.write(start, part)
+
+
+def _read(
+    group: zarr.Group, stored: StoredFeatures, facts: Mapping[str, Any]
+) -> ImportedFeatures:
+    shape, cell, origin = (tuple(part) for part in facts["grid"])
+    grid = Grid(shape, cell, origin)
+    index = np.asarray(cast("zarr.Array[Any]", group["index"])[:], np.int32)
+    raster = np.lexsort((index[:, 1], index[:, 0]))
+    tissue = np.ones(len(index), np.float32)
+    patches = PatchGrid(grid, index[raster], tissue, stored.key["patch_um"])
+    return ImportedFeatures(
+        patches=patches,
+        features=stored.read()[raster],
+        encoder=facts["encoder"],
+        mpp=stored.key["mpp"],
+        stride_um=stored.key["stride_um"],
+        regular=facts["regular"],
+        layout=facts["layout"],
+    )
+
+
+def pack(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return attributes of HDF5 as JSON may hold them, with their types."""
+    packed = {}
+    for name, value in attributes.items():
+        array = np.asarray(value)
+        text = array.dtype.kind not in "biuf"
+        plain = np.vectorize(str, otypes=[object])(array) if text else array
+        packed[name] = ["str" if text else str(array.dtype), plain.tolist()]
+    return packed
+
+
+def unpack(packed: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return what `pack` was given."""
+    return {
+        name: value if kind == "str" else np.asarray(value, kind)[()]
+        for name, (kind, value) in packed.items()
+    }
