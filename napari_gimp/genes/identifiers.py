@@ -1,24 +1,25 @@
 """Names of one gene: current symbol, earlier symbols, aliases, Ensembl, Entrez.
 
-What is shipped, `identifiers.tsv`, holds the genes whose symbols spreadsheets spoil,
-families that were renamed, and numbers of some cancer genes: a part, not all (see
-NOTICE.md). HGNC's complete set, which anyone may use (CC0), is read as it is
-downloaded; the environment variable `NAPARI_GIMP_HGNC` names its file.
+What is shipped, `identifiers.tsv.gz`, holds every human gene that HGNC had named in
+2022 (see NOTICE.md). A newer set of HGNC's, which anyone may use (CC0), is read as it
+is downloaded; the environment variable `NAPARI_GIMP_HGNC` names its file.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from napari_gimp.errors import GeneError
 from napari_gimp.genes.sets import hallmarks
 
-SHIPPED = Path(__file__).with_name("identifiers.tsv")
+SHIPPED = Path(__file__).with_name("identifiers.tsv.gz")
 VARIABLE = "NAPARI_GIMP_HGNC"
 COMPLETE_FROM = 15_000
 """A table of fewer symbols is a part: what it lacks may still be a gene."""
@@ -58,7 +59,8 @@ class Identifiers:
         """Return the current symbols a name may stand for, sorted; () if unknown.
 
         A current symbol stands for itself, whatever else it once was. Previous
-        symbols and aliases count alike, so DEC1 is DELEC1 or BHLHE40.
+        symbols and aliases count alike, so SEPT2 is SEPTIN2 or SEPTIN6, MLL2 is KMT2B
+        or KMT2D: a wrong gene is worse than one that is told to be missing.
         """
         if name in self.symbols:
             return (name,)
@@ -122,10 +124,10 @@ def _read_once(path: Path) -> Identifiers:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(path) as file:
             table = csv.DictReader(file, delimiter="\t")
             rows = [{k: row.get(k) or "" for k in COLUMNS} for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise GeneError(
             f"{path} cannot be read as a table of gene identifiers ({error}); give "
             f"HGNC's complete set as text, or unset {VARIABLE}"
@@ -138,6 +140,12 @@ def _rows(path: Path) -> list[dict[str, str]]:
             f"{VARIABLE}"
         )
     return rows
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _inverted(rows: Iterable[dict[str, str]], column: str) -> Names:

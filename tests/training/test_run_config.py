@@ -61,10 +61,11 @@ def test_colours_are_converted_only_where_the_run_says_so(tmp_path: Path) -> Non
     assert RunConfig.read(asked.write(tmp_path / "again.toml")) == asked
 
 
-def test_the_models_that_can_be_trained_are_those_of_the_registry() -> None:
+def test_every_model_that_can_be_trained_is_registered() -> None:
     from gimp_models.registry import MODELS as REGISTERED
 
-    assert set(MODELS) == set(REGISTERED)
+    assert MODELS
+    assert set(MODELS) <= set(REGISTERED)
 
 
 def test_a_missing_run_file_is_a_run_error(tmp_path: Path) -> None:
