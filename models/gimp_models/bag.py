@@ -134,6 +134,30 @@ def collate(bags: Sequence[Bag]) -> Batch:
     )
 
 
+def check_width(what: str, tensor: Tensor, expected: int) -> None:
+    """Refuse a tensor (...,W) whose last axis is not as wide as the model needs.
+
+    Parameters
+    ----------
+    what
+        What the axis counts, for the message.
+    tensor
+        Of a batch.
+    expected
+        W of the model.
+
+    Raises
+    ------
+    BatchError
+        If it is not.
+    """
+    if tensor.shape[-1] != expected:
+        raise BatchError(
+            f"The batch has {tensor.shape[-1]} {what}, the model needs {expected}: "
+            "use the encoder and the gene panel of the model's card."
+        )
+
+
 def _stack_genes(bags: Sequence[Bag], size: int) -> Tensor:
     absent = torch.zeros(size)
     return torch.stack([absent if b.genes is None else b.genes for b in bags])

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gimp_models.bag import Batch
-from gimp_models.errors import BatchError
+from gimp_models.bag import Batch, check_width
 from gimp_models.genes import GeneTokens, GroupMSA
 from gimp_models.gimp_config import GimpConfig
 from gimp_models.mixing import Mixer, landmark_pooling
@@ -272,7 +271,7 @@ class Gimp(nn.Module):
         self, batch: Batch, masked: Tensor | None = None, *, attention: bool = False
     ) -> ImageTokens:
         """Run the image branch; parameters as in `ImageBranch.forward`."""
-        _check_width("patch features P", batch.features, self.config.patch_features)
+        check_width("patch features P", batch.features, self.config.patch_features)
         tokens: ImageTokens = self.image(batch, masked, attention=attention)
         return tokens
 
@@ -290,7 +289,7 @@ class Gimp(nn.Module):
         absent = self.gene_token_mean.expand(len(batch), -1)
         if batch.genes is None:
             return absent, None
-        _check_width("genes G", batch.genes, self.config.genes)
+        check_width("genes G", batch.genes, self.config.genes)
         tokens: GeneTokens = self.genes(batch.genes, attention=attention)
         mean = absent.to(tokens.cls.dtype)
         return torch.where(batch.has_genes[:, None], tokens.cls, mean), tokens
@@ -389,11 +388,3 @@ def _fragment_weights(genes: GeneTokens | None, has_genes: Tensor) -> Tensor | N
     if genes is None or genes.within is None or genes.between is None:
         return None
     return genes.between[..., None] * genes.within * has_genes[:, None, None]
-
-
-def _check_width(what: str, tensor: Tensor, expected: int) -> None:
-    if tensor.shape[-1] != expected:
-        raise BatchError(
-            f"The batch has {tensor.shape[-1]} {what}, the model needs {expected}: "
-            "use the encoder and the gene panel of the model's card."
-        )

@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gimp_models.bag import Batch
+from gimp_models.bag import Batch, check_width
 from gimp_models.deformable import DeformableAttention
-from gimp_models.errors import BatchError
 from gimp_models.layout import Placement, place
 from gimp_models.snn import SNN
 from gimp_models.subspace_config import TASKS, SubspaceConfig, Task
@@ -256,14 +255,14 @@ class Subspace(nn.Module):
 
     def place(self, batch: Batch) -> Placement:
         """Lay the patches on the grid (spec 3, layout); see `layout.place`."""
-        _check_width("patch features P", batch.features, self.config.patch_features)
+        check_width("patch features P", batch.features, self.config.patch_features)
         return place(batch, self.config)
 
     def profiles(self, batch: Batch) -> Tensor:
         """Return the profiles (B,G), z = 0 for patients without genes."""
         if batch.genes is None:
             return batch.features.new_zeros(len(batch), self.config.genes)
-        _check_width("genes G", batch.genes, self.config.genes)
+        check_width("genes G", batch.genes, self.config.genes)
         return batch.genes.where(batch.has_genes[:, None], 0)
 
     def classify(self, tumour: Tensor, micro: Tensor) -> Tensor:
@@ -324,11 +323,3 @@ def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Mean (B,D) over the cells that hold a patch."""
     real = mask[..., None]
     return tokens.where(real, 0).sum(1) / real.sum(1)
-
-
-def _check_width(what: str, tensor: Tensor, expected: int) -> None:
-    if tensor.shape[-1] != expected:
-        raise BatchError(
-            f"The batch has {tensor.shape[-1]} {what}, the model needs {expected}: "
-            "use the encoder and the gene panel of the model's card."
-        )

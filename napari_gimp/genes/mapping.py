@@ -28,6 +28,8 @@ from napari_gimp.genes.scale import Values
 Why = Literal["ensembl", "entrez", "date", "case", "previous", "alias"]
 ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?$")
 SYMBOL_AND_ENTREZ = re.compile(r"([^|]+)\|(\d+)$")
+CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+$")
+"""What Ensembl calls a gene that has no official symbol, such as AC004086.1."""
 MOUSE = re.compile(r"[A-Z][a-z]+\d*[a-z]*\d*(-ps\d*)?$")
 MONTHS = {"mar": "03", "sep": "09", "sept": "09", "dec": "12"}
 SPOILED = {"03": ("MARCH", "MARC"), "09": ("SEPT", "SEP"), "12": ("DEC",)}
@@ -270,7 +272,7 @@ def _other_names(
 
 def _is_unmapped(name: str, genes: tuple[str, ...], known: Identifiers) -> bool:
     is_number = name.isdigit() or bool(ENSEMBL.match(name) or date_of(name))
-    return not genes and (is_number or known.complete)
+    return not genes and (is_number or (known.complete and not CLONE.match(name)))
 
 
 def _check_species(written: Iterable[str]) -> None:

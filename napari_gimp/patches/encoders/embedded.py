@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import EncoderError
+from napari_gimp.patches.encoders.protocol import check_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -116,22 +117,13 @@ class PatchNetEncoder:
         """
         import torch
 
-        self._check(pixels)
+        check_pixels(self, pixels)
         size = CPU_BATCH if self._device == "cpu" else max(len(pixels), 1)
         parts = [pixels[k : k + size] for k in range(0, max(len(pixels), 1), size)]
         with torch.inference_mode():
             features = [self._network(self._input(part)).float() for part in parts]
         out: NDArray[np.float32] = torch.cat(features).cpu().numpy()
         return out
-
-    def _check(self, pixels: NDArray[np.uint8]) -> None:
-        right = (self.input_px, self.input_px, 3)
-        if pixels.shape[1:] != right or pixels.dtype != np.uint8:
-            raise EncoderError(
-                f"the encoder {self.name} takes uint8 patches of shape (B, "
-                f"{right[0]}, {right[1]}, 3), got {pixels.shape} {pixels.dtype}; read "
-                f"them at {self.mpp:g} um/px"
-            )
 
     def _input(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return (B,3,H,W) in 0..1; the strides are already channels-last."""

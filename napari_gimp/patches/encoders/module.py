@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_gimp.errors import EncoderError
 from napari_gimp.patches.encoders.embedded import CPU_BATCH
 from napari_gimp.patches.encoders.look import Look
+from napari_gimp.patches.encoders.protocol import check_pixels
 
 if TYPE_CHECKING:
     import torch
@@ -77,21 +78,12 @@ class ModuleEncoder:
         EncoderError
             If the patches have another size, type or number of channels.
         """
-        self._check(pixels)
+        check_pixels(self, pixels)
         if not len(pixels):
             return np.empty((0, self.width), np.float32)
         size = CPU_BATCH if self._device == "cpu" else len(pixels)
         parts = [pixels[k : k + size] for k in range(0, len(pixels), size)]
         return np.concatenate([self._encode(part) for part in parts])
-
-    def _check(self, pixels: NDArray[np.uint8]) -> None:
-        right = (self.input_px, self.input_px, 3)
-        if pixels.shape[1:] != right or pixels.dtype != np.uint8:
-            raise EncoderError(
-                f"the encoder {self.name} takes uint8 patches of shape (B, "
-                f"{right[0]}, {right[1]}, 3), got {pixels.shape} {pixels.dtype}; read "
-                f"them at {self.mpp:g} um/px"
-            )
 
     def _encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the features of one batch that the device takes at once."""

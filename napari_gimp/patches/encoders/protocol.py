@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_gimp.errors import EncoderError
+
 
 class Encoder(Protocol):
     """A frozen network that turns patches into feature vectors."""
@@ -46,3 +48,20 @@ class Encoder(Protocol):
         EncoderError
             If the patches have another size, type or number of channels.
         """
+
+
+def check_pixels(encoder: Encoder, pixels: NDArray[np.uint8]) -> None:
+    """Refuse patches that are not (B, H, W, 3) uint8 of the encoder's side.
+
+    Raises
+    ------
+    EncoderError
+        If the patches have another size, type or number of channels.
+    """
+    right = (encoder.input_px, encoder.input_px, 3)
+    if pixels.shape[1:] != right or pixels.dtype != np.uint8:
+        raise EncoderError(
+            f"the encoder {encoder.name} takes uint8 patches of shape (B, "
+            f"{right[0]}, {right[1]}, 3), got {pixels.shape} {pixels.dtype}; read "
+            f"them at {encoder.mpp:g} um/px"
+        )
