@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_gimp.patches.plan import PatchPlan
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -40,4 +43,74 @@ def add_slide_options(sub: Any) -> None:
         "--srgb",
         action="store_true",
         help="convert colours from the slide's ICC profile to sRGB, if it has one",
+    )
+
+
+def add_plan_options(sub: Any, *, many: bool = False) -> None:
+    """Add which patches are looked at: `--tissue` to `--min-tissue`; see `plan_of`.
+
+    Parameters
+    ----------
+    sub
+        The command's parser.
+    many
+        Whether the command takes many slides, so that a folder holds a file for each.
+    """
+    each = "; or a folder with one named as each slide" if many else ""
+    area = f"FILE{'|FOLDER' if many else ''}"
+    plan = sub.add_argument_group("patches", "where patches lie; all are optional")
+    plan.add_argument(
+        "--tissue",
+        type=Path,
+        metavar=area,
+        help=f"mask image of the tissue, in place of what is found{each}",
+    )
+    for name, what in (("include", "look only inside"), ("exclude", "leave out")):
+        plan.add_argument(
+            f"--{name}",
+            type=Path,
+            action="append",
+            default=[],
+            metavar=area,
+            help=f"{what} these QuPath annotations (GeoJSON) or this mask{each}; "
+            "may be repeated",
+        )
+        plan.add_argument(
+            f"--{name}-class",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help=f"class of --{name} that counts; may be repeated; default all",
+        )
+    plan.add_argument(
+        "--stride", type=float, metavar="UM", help="um from patch to patch; the side"
+    )
+    plan.add_argument(
+        "--min-tissue",
+        type=float,
+        default=0.5,
+        metavar="FRACTION",
+        help="least part of a patch that is tissue, 0 to 1; 0.5",
+    )
+
+
+def plan_of(arguments: argparse.Namespace) -> PatchPlan:
+    """Return the plan that `add_plan_options` read, its paths absolute.
+
+    Raises
+    ------
+    PatchError
+        If a value is out of range or a file is not there.
+    """
+    from napari_gimp.patches.plan import PatchPlan
+
+    tissue = arguments.tissue
+    return PatchPlan(
+        stride_um=arguments.stride,
+        min_tissue=arguments.min_tissue,
+        tissue=tissue.resolve() if tissue else None,
+        include=tuple(path.resolve() for path in arguments.include),
+        exclude=tuple(path.resolve() for path in arguments.exclude),
+        include_labels=tuple(arguments.include_class),
+        exclude_labels=tuple(arguments.exclude_class),
     )
