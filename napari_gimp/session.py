@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from napari_gimp.explain.inference import Event, Progress
     from napari_gimp.explain.maps import PatchMap
     from napari_gimp.explain.result import GeneAttribution, Result
+    from napari_gimp.genes.panel import Panel
+    from napari_gimp.genes.table import Profile
 
-IDENTITY = ("job", "progress", "maps", "attribution", "result", "error")
+IDENTITY = (
+    *("job", "progress", "maps", "attribution", "result", "error"),
+    *("profile", "panel"),
+)
 
 
 @dataclass(eq=False)
@@ -41,6 +46,10 @@ class Session:
         um per level-0 pixel (y, x) of that slide; None until it is known.
     srgb
         Whether that slide's colours are converted from its profile to sRGB.
+    profile
+        Expression of the sample that is chosen for the slide, None for slide only.
+    panel
+        Genes of the chosen model, None if it takes none.
     job
         The running analysis, None when idle.
     progress
@@ -75,6 +84,8 @@ class Session:
     slide: Path | None = None
     mpp: YX | None = None
     srgb: bool = False
+    profile: Profile | None = None
+    panel: Panel | None = None
     job: Job[Event] | None = None
     progress: Progress | None = None
     warnings: tuple[str, ...] = ()
