@@ -17,8 +17,9 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -31,6 +32,8 @@ from pydicom.uid import (
     VLWholeSlideMicroscopyImageStorage,
     generate_uid,
 )
+
+from napari_gimp.slide.dicom import DicomSource
 
 MPP = 0.5
 TILE = (128, 128)
@@ -324,3 +327,39 @@ _ENCODERS: dict[str, Callable[[np.ndarray], Any]] = {
     "jpeg-lossless": partial(imagecodecs.jpeg8_encode, lossless=True),
     "htj2k": partial(imagecodecs.htj2k_encode, reversible=True),
 }
+
+
+def whole(path: Path, level: int = 0) -> np.ndarray:
+    with DicomSource(path) as slide:
+        return slide.read_region(level, 0, 0, *slide.levels[level].shape)
+
+
+def by_wsidicom(path: Path, level: int, box: tuple[int, int, int, int]) -> np.ndarray:
+    """Return (y, x, height, width) of a level as wsidicom reads it."""
+    from wsidicom import WsiDicom
+
+    y, x, height, width = box
+    with WsiDicom.open(path) as slide:
+        pixels = slide.read_region((x, y), level, (width, height), as_array=True)
+    return np.asarray(pixels)
+
+
+def rewritten(path: Path, **attributes: object) -> Path:
+    """Change attributes of a file in place."""
+    dataset = pydicom.dcmread(path)
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+    return path
+
+
+def damage_frame(path: Path, number: int) -> None:
+    """Overwrite the middle of an encapsulated frame."""
+    stored = path.read_bytes()
+    dataset = pydicom.dcmread(path)
+    frames = generate_frames(
+        dataset.PixelData, number_of_frames=int(dataset.NumberOfFrames)
+    )
+    frame = list(frames)[number]
+    at = stored.index(frame)
+    path.write_bytes(stored[:at] + b"\0" * len(frame) + stored[at + len(frame) :])

@@ -5,13 +5,16 @@ Pixels are (h, w, C), levels from finest to coarsest; every writer returns the f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+
+from napari_gimp.slide.ome_zarr import OmeZarrSource
 
 MPP = 0.5
 TILE = (128, 128)
@@ -135,3 +138,21 @@ def _transforms(
         shift = [mpp * (factor - 1) / 2 if axis in "yx" else 0.0 for axis in axes]
         transforms.append({"type": "translation", "translation": shift})
     return transforms
+
+
+def whole(path: Path, level: int = 0) -> np.ndarray:
+    with OmeZarrSource(path) as slide:
+        return slide.read_region(level, 0, 0, *slide.levels[level].shape)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the OME metadata of a 0.5 image in place."""
+    path = folder / "zarr.json"
+    stored = json.loads(path.read_text())
+    change(stored["attributes"]["ome"])
+    path.write_text(json.dumps(stored))
+
+
+def chunk_file(folder: Path, level: int = 0, *place: int) -> Path:
+    array = zarr.open_group(folder, mode="r")[str(level)]
+    return folder / str(level) / array.metadata.encode_chunk_key(place or (0, 1, 1))
