@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -31,10 +33,26 @@ def test_the_five_line_script_runs() -> None:
 
 
 def test_every_command_it_names_exists() -> None:
-    named = set(re.findall(r"napari-gimp ([a-z]+)", "\n".join(blocks("sh"))))
-    assert named
-    help_text = parser().format_help()
-    assert {name for name in named if f"    {name} " not in help_text} == set()
+    named = set(re.findall(r"napari-gimp ([a-z][a-z-]*)", TEXT))
+    assert {"run", "import-features"} <= named
+    known = re.findall(r"^    ([a-z][a-z-]*)(?: |$)", parser().format_help(), re.M)
+    assert named - set(known) == set()
+
+
+def test_every_option_it_names_exists() -> None:
+    """Of the commands in its shell blocks, word by word."""
+    lines = re.findall(r"^napari-gimp ([a-z-]+) (.*)$", "\n".join(blocks("sh")), re.M)
+    used = [(name, set(re.findall(r"--[a-z-]+", rest))) for name, rest in lines]
+    assert any(options for _, options in used)
+    assert [(n, o - options_of(n)) for n, o in used if o - options_of(n)] == []
+
+
+def options_of(command: str) -> set[str]:
+    """Return the long options that a command's help lists."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), pytest.raises(SystemExit):
+        parser().parse_args([command, "--help"])
+    return set(re.findall(r"--[a-z-]+", told.getvalue()))
 
 
 def test_every_file_it_links_to_exists() -> None:
