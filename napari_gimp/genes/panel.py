@@ -23,6 +23,8 @@ from napari_gimp.genes.table import GeneTable, Profile
 PanelScale = Literal["log2", "zscore"]
 CLIP = 5.0
 """z-scores beyond are clipped, as in training."""
+LEAST_MATCHED = 0.8
+"""A profile with less of a panel is mostly the training mean: the user is asked."""
 LEAST_SD = 1e-3
 """Genes that vary less than this (log2 units) in training carry nothing."""
 
@@ -124,6 +126,46 @@ class AlignReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PanelQuestion:
+    """What a user must agree to where a profile lacks much of the panel.
+
+    Parameters
+    ----------
+    matched, total
+        Genes of the panel the profile has, and all of them.
+    missing
+        Those it lacks.
+    """
+
+    matched: int
+    total: int
+    missing: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What is the matter, and what would mend it."""
+        return (
+            f"only {self.matched:,} of the model's {self.total:,} genes "
+            f"({self._part}) have a number in the table, {100 * LEAST_MATCHED:.0f} % "
+            f"should; the others ({some(self.missing)}) would count as the training "
+            "mean. Give a table with more of the model's genes"
+        )
+
+    @property
+    def answer(self) -> str:
+        """What the user says to go on all the same."""
+        return f"Run with {self._part} of the panel"
+
+    def refusal(self, way: str) -> GeneError:
+        """Return the error for a user who was not asked; `way` says how to agree."""
+        return GeneError(f"{self.text}, or {way} to go on all the same")
+
+    @property
+    def _part(self) -> str:
+        return f"{100 * self.matched // self.total} %"  # 79.9 must not read 80
+
+
+@dataclass(frozen=True, slots=True)
 class Aligned:
     """A profile as a model takes it.
 
@@ -140,6 +182,14 @@ class Aligned:
     z: Values
     present: NDArray[np.bool_]
     report: AlignReport
+
+    @property
+    def question(self) -> PanelQuestion | None:
+        """What to ask before this profile is used; None if enough is there."""
+        report, total = self.report, len(self.present)
+        if len(report.matched) >= LEAST_MATCHED * total:
+            return None
+        return PanelQuestion(len(report.matched), total, report.missing)
 
 
 def align(profile: Profile, panel: Panel) -> Aligned:

@@ -192,3 +192,35 @@ def test_a_panel_needs_samples_and_something_that_varies() -> None:
         Panel.fit(np.ones((1, 30), "f4"), GENES)
     with pytest.raises(GeneError, match="varies"):
         Panel.fit(np.ones((5, 30), "f4"), GENES)
+
+
+@pytest.mark.parametrize(("kept", "asks"), [(24, False), (23, True), (1, True)])
+def test_a_profile_with_less_than_80_percent_of_the_panel_is_a_question(
+    kept: int, asks: bool
+) -> None:
+    aligned = align(profile_of(some_values()[:kept], GENES[:kept]), panel())
+
+    assert (aligned.question is not None) == asks
+
+
+def test_the_question_says_what_is_missing_and_how_to_go_on() -> None:
+    question = align(profile_of(some_values()[:23], GENES[:23]), panel()).question
+
+    assert question is not None
+    assert question.answer == "Run with 76 % of the panel"
+    assert str(question.refusal("run with --allow-missing")) == (
+        "only 23 of the model's 30 genes (76 %) have a number in the table, 80 % "
+        "should; the others (G23, G24, G25, G26, G27 and 2 more) would count as "
+        "the training mean. Give a table with more of the model's genes, or run with "
+        "--allow-missing to go on all the same"
+    )
+
+
+def test_a_gene_without_a_number_in_this_sample_counts_as_missing() -> None:
+    values = some_values()
+    values[20:] = np.nan
+
+    question = align(profile_of(values), panel()).question
+
+    assert question is not None
+    assert (question.matched, question.missing) == (20, GENES[20:])
