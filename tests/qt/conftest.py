@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 from psygnal import emit_queued
+from shown_slides import show_slide
 
+from napari_gimp._qt.analyse import AnalyseDock
 from napari_gimp.explain.inference import (
     Event,
     Finished,
@@ -132,6 +134,29 @@ def events(planted: PatchMap, genes: GeneAttribution, result: Result) -> list[Ev
         GenesReady(genes),
         Finished(result),
     ]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A checkpoint folder as the picker sees one: it reads the card only."""
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    (folder / "card.json").write_text(
+        '{"description": "A model.", "classes": ["A", "B"]}'
+    )
+    return folder
+
+
+@pytest.fixture
+def analyse(
+    viewer: Any, make_slide: Callable[..., Path], model: Path, events: list[Event]
+) -> Any:
+    """An Analyse dock that is ready to run and would find `events`."""
+    dock = AnalyseDock(viewer, analyse=lambda request: iter(events))
+    show_slide(viewer, make_slide())
+    dock.model.choose(model)
+    assert dock.obstacle() == ""
+    return dock
 
 
 @pytest.fixture
