@@ -8,6 +8,7 @@ while the encoder works on this one; the number of bands in flight is bounded.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from napari_gimp.errors import EncoderError, PatchError
 from napari_gimp.patches.brightfield import read_rgb
 from napari_gimp.patches.encoders import Encoder
+from napari_gimp.patches.estimate import remember_rate
 from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures
 from napari_gimp.slide.source import SlideSource
@@ -118,11 +120,18 @@ def extract(
     if start:
         features[:start] = known
         yield Extracted(start, len(patches), slice(0, start), features)
+    began = time.perf_counter()
     for rows, pixels in _batches(source, patches, encoder, start, batch_size):
         features[rows] = encoder(pixels)
         if stored and not source.damage:
             stored.write(rows.start, features[rows])
         yield Extracted(rows.stop, len(patches), rows, features)
+    remember_rate(
+        encoder.fingerprint,
+        device,
+        patches=len(patches) - start,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _check(patches: PatchGrid, encoder: Encoder, batch_size: int) -> None:
