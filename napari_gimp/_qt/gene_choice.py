@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
-from napari_gimp._qt.parts import Dock, Notice, PathField, allow, ask_file
+from napari_gimp._qt.folded import Folded
+from napari_gimp._qt.gene_report import Found, capital, find
+from napari_gimp._qt.parts import Dock, Form, Notice, PathField, allow, ask_file
 from napari_gimp._qt.scene import Scene
 from napari_gimp.jobs import Job, read_job
 from napari_gimp.session import guess_sample, looks_like_spots
 
 if TYPE_CHECKING:
+    from napari_gimp.explain.models import ListedModel
     from napari_gimp.genes.table import GeneTable
 
-PATTERNS = "Gene tables (*.csv *.tsv *.txt *.gz *.zip);;All files (*)"
+TITLE = "2  Genes"
+PATTERNS = (
+    "Gene tables (*.csv *.tsv *.txt *.gct *.parquet *.h5ad *.gz *.zip);;All files (*)"
+)
 SLIDE_ONLY = "Without a gene table the slide alone is analysed."
 
 
 class GeneChoice:
-    """The gene rows of a dock; the table is read in the background.
+    """The gene rows of a dock; tables are read and compared in the background.
 
     Parameters
     ----------
     scene
-        The viewer's scene.
+        The viewer's scene; its session gets the profile and the panel.
     dock
         The dock; the rows get a section of it.
     """
@@ -36,23 +44,36 @@ class GeneChoice:
 
     def __init__(self, scene: Scene, dock: Dock) -> None:
         self._scene, self._dock = scene, dock
-        form = dock.section("2  Genes")
         self.table: GeneTable | None = None
         self.reading: Job[GeneTable] | None = None
+        self.comparing: Job[Found] | None = None
+        self.found: Found | None = None
+        self._card: dict[str, Any] = {}
         self._wanted: str | None = None
+        self._build(dock)
+        self.samples.currentIndexChanged.connect(self._compare)
+        self.sum.toggled.connect(self._sum_or_choose)
+        self.consent.toggled.connect(lambda: self.changed.emit())
+        dock.hear(scene.session.events.slide, self._guess)
+        self._show()
+
+    def _build(self, dock: Dock) -> None:
+        form = dock.section(TITLE)
         ask = ask_file("Choose a gene table", PATTERNS)
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
-        self.report = Notice()
         form.add("Gene table", self.field)
         form.add("Sample", self.samples)
         form.add("", self.sum)
-        dock.add(self.report)
-        self.samples.currentIndexChanged.connect(lambda: self.changed.emit())
-        self.sum.toggled.connect(self._guess)
-        self.sum.toggled.connect(self._show)
-        dock.hear(scene.session.events.slide, self._guess)
-        self._show()
+        self.report, self.question, self.consent = Notice(), Notice(), QCheckBox()
+        self.consent.setToolTip(
+            "Missing genes count as the mean of the training cohort"
+        )
+        self.facts = Form()
+        inside = QWidget()
+        inside.setLayout(self.facts)
+        self.folded = Folded("What was found in the table", inside)
+        dock.add(self.report, self.folded, self.question, self.consent)
 
     @property
     def path(self) -> Path | None:
@@ -70,6 +91,12 @@ class GeneChoice:
         """Whether the rows of the table are summed to one profile."""
         return self.path is not None and self.sum.isChecked()
 
+    @property
+    def allow_missing(self) -> bool:
+        """Whether the user runs a model though much of its panel is missing."""
+        asked = self.found is not None and bool(self.found.question)
+        return asked and self.consent.isChecked()
+
     def obstacle(self) -> str:
         """Return why an analysis cannot start, "" if it can."""
         if self.path is None:
@@ -80,6 +107,17 @@ class GeneChoice:
             return "The gene table cannot be used. Choose another one, or none."
         if self.sample is None and not self.pseudobulk:
             return "Choose the sample that belongs to this slide."
+        return self._mismatch()
+
+    def _mismatch(self) -> str:
+        """Return why table and model do not go together, "" where they do."""
+        if self.found is None:
+            waits = self.comparing is not None and self._card.get("genes")
+            return "The genes are still compared with the model's." if waits else ""
+        if self.found.refusal:
+            return self.found.refusal
+        if self.found.question and not self.allow_missing:
+            return f"Much of the panel is missing: tick “{self.found.consent}” first."
         return ""
 
     def choose(self, path: Path | None, sample: str | None = None) -> None:
@@ -87,31 +125,43 @@ class GeneChoice:
         self._wanted = sample
         self.field.set_path(path)
 
+    def fit_to(self, model: ListedModel | None) -> None:
+        """Compare with the panel of another model."""
+        card = {} if model is None else model.card
+        if card is not self._card:
+            self._card = card
+            self._compare()
+
     def _read(self, path: Path | None) -> None:
         self.table, self.reading = None, None
         self.samples.clear()
         if path is not None:
             self.report.say(f"Reading {path.name}…")
-            self._start(path)
+            self.reading = read_job(lambda: _read_table(path))
+            self._follow(self.reading, self._take, self._fail)
+        self._compare()
         self._show()
 
-    def _start(self, path: Path) -> None:
-        self.reading = job = read_job(lambda: _read_table(path))
-        taken, failed = partial(self._take, job.number), partial(self._fail, job.number)
-        self._dock.hear(job.event, taken, thread="main")
-        self._dock.hear(job.failed, failed, thread="main")
+    def _follow(
+        self,
+        job: Job[Any],
+        taken: Callable[[int, Any], None],
+        failed: Callable[[int, Exception], None],
+    ) -> None:
+        self._dock.hear(job.event, partial(taken, job.number), thread="main")
+        self._dock.hear(job.failed, partial(failed, job.number), thread="main")
         job.start()
 
     def _take(self, number: int, table: GeneTable) -> None:
         if self.reading is None or self.reading.number != number:
             return
         self.table, self.reading = table, None
-        self.samples.blockSignals(True)  # nobody may take the first for the chosen one
-        self.samples.addItems(list(table.samples))
-        self.sum.setChecked(looks_like_spots(table.samples))
-        self._guess()
+        with QSignalBlocker(self.samples), QSignalBlocker(self.sum):
+            self.samples.addItems(list(table.samples))
+            self.sum.setChecked(looks_like_spots(table.samples))
+            self._guess()
         self._wanted = None  # the next slide is another patient's
-        self.samples.blockSignals(False)
+        self._compare()
         self._show()
 
     def _fail(self, number: int, error: Exception) -> None:
@@ -119,6 +169,12 @@ class GeneChoice:
             self.reading = None
             self._show()
             self.report.say(str(error), "error")
+
+    def _sum_or_choose(self) -> None:
+        with QSignalBlocker(self.samples):
+            self._guess()
+        self._compare()
+        self._show()
 
     def _guess(self) -> None:
         """Choose the sample by the slide's name; none rather than a wrong one."""
@@ -132,6 +188,56 @@ class GeneChoice:
         chosen = self._wanted or guess or only
         self.samples.setCurrentIndex(self.samples.findText(chosen) if chosen else -1)
 
+    def _compare(self) -> None:
+        """Find out in the background what table, sample and model have in common."""
+        table, sample, summed = self.table, self.sample, self.pseudobulk
+        card = self._card
+        self.found = self.comparing = None
+        self._give(None)
+        self.consent.setChecked(False)
+        if table is not None:
+            self.comparing = read_job(
+                lambda: find(table, sample, summed=summed, card=card)
+            )
+            self._follow(self.comparing, self._take_found, self._lose)
+        self._show_found()
+
+    def _take_found(self, number: int, found: Found) -> None:
+        if self.comparing is None or self.comparing.number != number:
+            return
+        self.found, self.comparing = found, None
+        self._give(found)
+        self._show_found()
+
+    def _lose(self, number: int, error: Exception) -> None:
+        self._take_found(number, Found("", (), refusal=str(error)))
+
+    def _give(self, found: Found | None) -> None:
+        """Let the other docks know the patient's profile."""
+        session = self._scene.session
+        session.panel = None if found is None else found.panel
+        session.profile = None if found is None else found.profile
+
+    def _show_found(self) -> None:
+        found = self.found
+        self.folded.setVisible(found is not None and bool(found.facts))
+        self.question.say(found.question if found else "", "warning")
+        self.consent.setVisible(found is not None and bool(found.question))
+        if found is not None:
+            self.consent.setText(found.consent)
+            self._show_facts(found)
+        self.changed.emit()
+
+    def _show_facts(self, found: Found) -> None:
+        if found.refusal:
+            self.report.say(capital(found.refusal), "error")
+        else:
+            self.report.say(found.line)
+        while self.facts.rowCount():
+            self.facts.removeRow(0)
+        for fact in found.facts:
+            self.facts.add_fact(fact.name, fact.text, fact.tip)
+
     def _show(self) -> None:
         ready = "" if self.table else "Choose a gene table first."
         summing = "all rows" if self.sum.isChecked() else "choose one"
@@ -143,18 +249,7 @@ class GeneChoice:
         allow(self.sum, tip=tip, obstacle=ready or counts_only(self.table))
         if self.path is None:
             self.report.say(SLIDE_ONLY)
-        elif self.table is not None:
-            self.report.say(table_line(self.table))
         self.changed.emit()
-
-
-def table_line(table: GeneTable) -> str:
-    """Return what was found in a table."""
-    rows, genes = len(table.samples), len(table.genes)
-    what = "spot" if looks_like_spots(table.samples) else "sample"
-    what += "s" if rows != 1 else ""
-    line = f"{rows:,} {what} × {genes:,} genes, scale: {table.scale}."
-    return "\n".join((line, *table.notes))
 
 
 def counts_only(table: GeneTable | None) -> str:
