@@ -9,8 +9,11 @@ that it can be written back as it was.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,10 +22,12 @@ from numpy.typing import NDArray
 
 from napari_gimp.errors import StoreError
 from napari_gimp.geometry import Grid
+from napari_gimp.patches.encoders.imported import ImportedEncoder
 from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.patches.h5 import H5Features, Layout
 from napari_gimp.patches.h5_units import Interpretation, um_per_unit
 from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures
+from napari_gimp.slide.remembered import SRGB_END
 from napari_gimp.slide.source import SlideSource
 
 if TYPE_CHECKING:
@@ -31,43 +36,63 @@ if TYPE_CHECKING:
 FINEST_UM = 1 / 64
 """Cell of the lattice of patches that lie on none; an index reaches 33 m."""
 
+ARRAY = Path("features", "zarr.json")
+"""Where zarr keeps the shape of an entry's features."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ImportedFeatures:
-    """Features that another tool has made, in raster order as ours are.
+    """Features of one slide that another tool has made; read when asked for.
 
-    The store keeps them in the file's order: CLAM goes down the columns.
+    The store keeps them in the file's order (CLAM goes down the columns); here they
+    are in raster order as ours are.
 
     Parameters
     ----------
-    patches
-        Where the patches are. Its tissue is 1: the other tool chose them.
-    features
-        (N, P) float32.
+    path
+        The entry of the store.
+    key
+        Of the entry: slide, encoder, um/px, side and distance of patches. `patches`
+        has a finer distance if not `regular`.
     encoder
         Name of the encoder.
-    mpp
-        um/px of the pixels that were given to it.
-    stride_um
-        Distance of neighbours, um; `patches` has a finer one if not `regular`.
     regular
         Whether the patches lie on one lattice. CLAM begins anew for each piece.
     layout
         Whose file it was.
     """
 
-    patches: PatchGrid
-    features: NDArray[np.float32]
+    path: Path
+    key: FeatureKey
     encoder: str
-    mpp: float
-    stride_um: float
     regular: bool
     layout: Layout
+
+    @property
+    def patches(self) -> PatchGrid:
+        """Where the patches are. Their tissue is 1: the other tool chose them."""
+        group = self._group()
+        index = _index(group)[_raster(group)]
+        facts = cast("dict[str, Any]", group.attrs["imported"])
+        shape, cell, origin = (tuple(part) for part in facts["grid"])
+        tissue = np.ones(len(index), np.float32)
+        return PatchGrid(Grid(shape, cell, origin), index, tissue, self.key.patch_um)
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """(N, P) float32."""
+        group = self._group()
+        return StoredFeatures(group).read()[_raster(group)]
+
+    def _group(self) -> zarr.Group:
+        import zarr
+
+        return zarr.open_group(self.path, mode="r")
 
 
 def imported_encoder(name: str, width: int) -> str:
     """Return what stands for the fingerprint of an encoder of another tool."""
-    return f"imported:{name}:{width}"
+    return ImportedEncoder(name, width).fingerprint
 
 
 def import_features(
@@ -146,14 +171,25 @@ def find_imported(
     StoreError
         If an entry is damaged.
     """
-    found = []
-    for group in entries(store):
-        facts = cast("dict[str, Any]", group.attrs.get("imported"))
-        right = facts and encoder in (None, facts["encoder"])
-        stored = StoredFeatures(group)
-        if right and stored.key["slide"] == slide and stored.complete:
-            found.append(_read(group, stored, facts))
-    return found
+    mine = slide.removesuffix(SRGB_END)  # another tool knows nothing of our colours
+    return [
+        found
+        for found in imports(store)
+        if found.key.slide.removesuffix(SRGB_END) == mine
+        and encoder in (None, found.encoder)
+    ]
+
+
+def imports(store: FeatureStore) -> list[ImportedFeatures]:
+    """Return all complete imports of a store, in the order of their names.
+
+    Raises
+    ------
+    StoreError
+        If an entry is damaged.
+    """
+    found = (_import_at(path, path.stat().st_mtime_ns) for path in _paths(store))
+    return [one for one in found if one]
 
 
 def entries(store: FeatureStore) -> Iterator[zarr.Group]:
@@ -166,15 +202,58 @@ def entries(store: FeatureStore) -> Iterator[zarr.Group]:
     """
     import zarr
 
-    for path in sorted(store.root.glob("[!.]*.zarr")):
-        try:
-            group = zarr.open_group(path, mode="r")
+    for path in _paths(store):
+        with _told(path.parent):
+            group = zarr.open_group(path.parent, mode="r")
             _ = group.attrs["key"], group.attrs["done"], group["features"]
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise StoreError(
-                f"{path} is damaged ({error}); delete it and import or extract again"
-            ) from error
         yield group
+
+
+def _paths(store: FeatureStore) -> list[Path]:
+    """Return where each entry says what it is."""
+    return [path / "zarr.json" for path in sorted(store.root.glob("[!.]*.zarr"))]
+
+
+@cache
+def _import_at(path: Path, written_ns: int) -> ImportedFeatures | None:
+    """Return the complete import of which this is the description, if it is one.
+
+    Every slide of a cohort asks for all of them, so each is read once.
+    """
+    del written_ns
+    with _told(path.parent):
+        said = _json(path)["attributes"]
+        facts = said.get("imported")
+        if not facts or said["done"] < _json(path.parent / ARRAY)["shape"][0]:
+            return None
+        key = FeatureKey(**said["key"] | {"slide_mpp": tuple(said["key"]["slide_mpp"])})
+        regular, layout = facts["regular"], facts["layout"]
+        return ImportedFeatures(path.parent, key, facts["encoder"], regular, layout)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of whatever goes wrong that the entry is damaged."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); delete it and import or extract again"
+        ) from error
+
+
+def _index(group: zarr.Group) -> NDArray[np.int32]:
+    return np.asarray(cast("zarr.Array[Any]", group["index"])[:], np.int32)
+
+
+def _raster(group: zarr.Group) -> NDArray[np.intp]:
+    """Return the rows of the file in raster order."""
+    index = _index(group)
+    return np.lexsort((index[:, 1], index[:, 0]))
 
 
 def _key(
@@ -274,26 +353,6 @@ def _note(
 def _fill(stored: StoredFeatures, file: H5Features) -> None:
     for start, part in file.blocks():
         stored.write(start, part)
-
-
-def _read(
-    group: zarr.Group, stored: StoredFeatures, facts: Mapping[str, Any]
-) -> ImportedFeatures:
-    shape, cell, origin = (tuple(part) for part in facts["grid"])
-    grid = Grid(shape, cell, origin)
-    index = np.asarray(cast("zarr.Array[Any]", group["index"])[:], np.int32)
-    raster = np.lexsort((index[:, 1], index[:, 0]))
-    tissue = np.ones(len(index), np.float32)
-    patches = PatchGrid(grid, index[raster], tissue, stored.key["patch_um"])
-    return ImportedFeatures(
-        patches=patches,
-        features=stored.read()[raster],
-        encoder=facts["encoder"],
-        mpp=stored.key["mpp"],
-        stride_um=stored.key["stride_um"],
-        regular=facts["regular"],
-        layout=facts["layout"],
-    )
 
 
 def pack(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -144,7 +144,7 @@ def test_imported_patches_are_where_the_tool_cut_them(
         (found,) = find_imported(store, source.fingerprint)
 
     np.testing.assert_array_equal(found.patches.corners_um, LATTICE[:, ::-1] * 32)
-    assert found.patches.patch_um == found.stride_um == 32
+    assert found.patches.patch_um == found.key.stride_um == 32
     assert found.patches.grid.shape == (4, 5)
     assert found.regular
     assert found.layout == layout
@@ -201,7 +201,7 @@ def test_pieces_of_tissue_off_one_lattice_keep_their_places(
         (found,) = find_imported(store, source.fingerprint)
 
     np.testing.assert_array_equal(found.patches.corners_um, coords[:, ::-1] * 0.5)
-    assert found.stride_um == 32
+    assert found.key.stride_um == 32
     assert not found.regular
 
 

@@ -13,6 +13,7 @@ from napari_gimp.patches.encoders.embedded import (
     load_embedded,
     read_card,
 )
+from napari_gimp.patches.encoders.imported import PREFIX, load_imported
 from napari_gimp.patches.encoders.presets import PRESETS
 from napari_gimp.patches.encoders.protocol import Encoder
 
@@ -107,8 +108,9 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
     ----------
     name
         An included encoder; a preset ("uni"); a preset from your own file
-        ("uni=FILE"); a pretrained network of timm ("timm:NAME@0.5"); or the path of a
-        file or folder. All but the included ones may end in @UM_PER_PX.
+        ("uni=FILE"); a pretrained network of timm ("timm:NAME@0.5"); features of
+        another tool ("imported:uni2:1536"); or the path of a file or folder. All but
+        the included ones may end in @UM_PER_PX.
     folder
         Where included encoders are.
 
@@ -122,6 +124,8 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
     plain, mpp = _split_mpp(name)
     if plain.startswith("timm:"):
         return _load_timm(plain.removeprefix("timm:"), mpp)
+    if plain.startswith(PREFIX):
+        return load_imported(plain, mpp)
     preset, equals, file = plain.partition("=")
     if preset in PRESETS:
         return _load_preset(preset, Path(file) if equals else None, mpp)
