@@ -1,16 +1,17 @@
-"""Features on a dask.distributed cluster that is given by its address.
+"""Features on a dask.distributed cluster, wherever its workers come from.
 
 Workers see the slides and the store under the same paths and run the same version.
-Each is best started with one thread (`dask worker ADDRESS --nthreads 1`), since an
-encoder uses all cores that its process may use.
+Each works on one slide at a time, so one thread is right (`--nthreads 1`); dask lets
+it compute on one core unless `OMP_NUM_THREADS` says otherwise where it is started.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,28 @@ FIRST_WORKER_S = 60
 PATIENCE_S = 1.0
 
 
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Workers that answer.
+
+    Parameters
+    ----------
+    client
+        Speaks with them.
+    check
+        Called while nothing is heard; raises a ClusterError where nothing can come.
+    """
+
+    client: Client
+    check: Callable[[], None] = _nothing
+
+
 @contextmanager
-def connected(address: str) -> Iterator[Client]:
+def connected(address: str) -> Iterator[Cluster]:
     """Connect to a scheduler ("tcp://host:8786") with at least one worker.
 
     Raises
@@ -42,13 +63,13 @@ def connected(address: str) -> Iterator[Client]:
     client = _client(address)
     try:
         _wait_for_a_worker(client, address)
-        yield client
+        yield Cluster(client)
     finally:
         client.close()
 
 
 def extract_on(
-    client: Client,
+    cluster: Cluster,
     attempts: Sequence[Attempt],
     entries: Sequence[Entry],
     recipe: Recipe,
@@ -61,6 +82,7 @@ def extract_on(
     """
     from distributed import Event
 
+    client = cluster.client
     run = f"napari-gimp-{uuid.uuid4().hex}"
     news: SimpleQueue[Progress | Future] = SimpleQueue()
     stop = Event(run, client=client)
@@ -81,6 +103,7 @@ def extract_on(
                 if new["task"] in waiting:
                     yield _state(new)
             elif new is None:  # lets whoever watches cancel
+                cluster.check()
                 attempt = next(iter(waiting.values()))[0]
                 yield SlideState(attempt.number, State.QUEUED)
             else:
@@ -133,14 +156,19 @@ def work_on(
     return state
 
 
-def _client(address: str) -> Client:
-    try:
-        from distributed import Client
-    except ImportError as error:
+def check_installed(module: str) -> None:
+    """Raise a ClusterError where a module of the extra [distributed] is missing."""
+    if importlib.util.find_spec(module) is None:
         raise ClusterError(
-            "A cluster needs dask.distributed, which is not installed: "
+            f"A cluster needs {module}, which is not installed: "
             "pip install 'napari-gimp[distributed]'."
-        ) from error
+        )
+
+
+def _client(address: str) -> Client:
+    check_installed("distributed")
+    from distributed import Client
+
     try:
         return Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from napari_gimp.cohorts.manifest import Entry
+from napari_gimp.cohorts.plans import plan_for
 from napari_gimp.cohorts.states import SlideState, State
 from napari_gimp.errors import (
     EncoderError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from napari_gimp.patches.encoders import Encoder
     from napari_gimp.patches.extract import Extracted
     from napari_gimp.patches.grid import PatchGrid
+    from napari_gimp.patches.plan import PatchPlan
     from napari_gimp.patches.store import FeatureKey, FeatureStore
     from napari_gimp.slide.source import SlideSource
 
@@ -38,6 +40,12 @@ LOCKS = ".locks"
 POLL_S = 0.5
 LASTING = (ResolutionError, PatchError, EncoderError)
 """Failures that another try does not mend."""
+
+
+def _plain_plan() -> PatchPlan:
+    from napari_gimp.patches.plan import PatchPlan
+
+    return PatchPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Recipe:
         Convert colours from the slides' profiles to sRGB.
     batch_size
         Patches per call of the encoder.
+    plan
+        Where patches lie on every slide; its areas may be folders of files.
     """
 
     encoder: str
@@ -69,6 +79,7 @@ class Recipe:
     mpp: float | None = None
     srgb: bool = False
     batch_size: int = 64
+    plan: PatchPlan = field(default_factory=_plain_plan)
 
     def open(self, path: Path) -> SlideSource:
         """Open a slide as the recipe says."""
@@ -153,7 +164,7 @@ def _steps(
 ) -> Iterator[SlideState]:
     yield state
     with closing(recipe.open(entry.slide)) as source:
-        work = _work(source, recipe)
+        work = _work(source, recipe, plan_for(entry, recipe.plan))
         state = replace(state, total=len(work.patches), key=work.key.digest)
         if work.stored:
             yield replace(state, state=State.STORED, done=state.total)
@@ -161,13 +172,11 @@ def _steps(
             yield from _alone(state, work, wait)
 
 
-def _work(source: SlideSource, recipe: Recipe) -> _Work:
-    from napari_gimp.patches.grid import lay_patches
+def _work(source: SlideSource, recipe: Recipe, plan: PatchPlan) -> _Work:
     from napari_gimp.patches.store import FeatureKey, FeatureStore
-    from napari_gimp.patches.tissue import find_tissue
 
     encoder, store = encoder_of(recipe), FeatureStore(recipe.store)
-    patches = lay_patches(find_tissue(source), patch_um=encoder.patch_um)
+    patches = plan.lay(plan.find_tissue(source), encoder.patch_um)
     key, device = FeatureKey.of(source, patches, encoder), _device(recipe.device)
     return _Work(source, patches, encoder, store, key, recipe.batch_size, device)
 

@@ -1,4 +1,4 @@
-"""Features of many slides: checked first, then one after the other or on a cluster.
+"""Features of many slides: checked first, then one after the other or on workers.
 
     for state in extract_manifest(entries, recipe):
         ...  # the last state of each number is what became of the slide
@@ -20,7 +20,7 @@ from napari_gimp.cohorts.manifest import Entry
 from napari_gimp.cohorts.states import SlideState, State
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from napari_gimp.cohorts.cluster import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def extract_manifest(
     recipe: Recipe,
     *,
     retries: int = 1,
-    client: Client | None = None,
+    cluster: Cluster | None = None,
 ) -> Generator[SlideState, None, None]:
     """Make the features of slides, or find them; yield their states.
 
@@ -71,14 +71,15 @@ def extract_manifest(
         How features are made.
     retries
         How often a slide is tried again; failures another try cannot mend are not.
-    client
-        A dask.distributed cluster, which sees slides and store under the same paths;
-        None works here.
+    cluster
+        Workers, which see slides and store under the same paths; None works here.
 
     Raises
     ------
     CohortError
         If one slide belongs to two patients.
+    ClusterError
+        If the workers are gone for good.
     """
     found = list(inspect_slides(entries, recipe))
     check_leaks(found)
@@ -86,12 +87,12 @@ def extract_manifest(
         if one.error:
             yield SlideState(number, State.FAILED, text=one.error, lasting=True)
     good = [Attempt(number) for number, one in enumerate(found) if not one.error]
-    if client is None:
+    if cluster is None:
         yield from _here(good, entries, recipe, retries)
     else:
         from napari_gimp.cohorts.cluster import extract_on
 
-        yield from extract_on(client, good, entries, recipe, retries)
+        yield from extract_on(cluster, good, entries, recipe, retries)
 
 
 def _here(

@@ -10,6 +10,7 @@ from functools import partial
 
 from napari_gimp.cohorts.extraction import Recipe, reason
 from napari_gimp.cohorts.manifest import Entry, problem, shared
+from napari_gimp.cohorts.plans import plan_for
 from napari_gimp.errors import CohortError
 
 READERS = 4
@@ -66,6 +67,7 @@ def _inspect(entry: Entry, recipe: Recipe) -> Inspected:
     from napari_gimp.patches.brightfield import check_brightfield
 
     try:
+        plan_for(entry, recipe.plan)  # raises where the slide's areas are missing
         with closing(recipe.open(entry.slide)) as source:
             check_brightfield(source)
             _ = source.mpp  # raises where nobody knows it

@@ -9,6 +9,9 @@ A manifest is a table (.csv, or .tsv/.txt with tabs), one row per slide or more:
     Row of the gene table; where the slide was made.
 `label`, or `days` and `event`
     Outcome: a class; or days to the last news, and whether (1, 0) it was the event.
+`tissue`, `include`, `exclude`
+    A mask of the tissue; annotations (GeoJSON) or masks to look inside, to leave
+    out: a path, relative to the manifest, or a folder with a file for each slide.
 
 Other columns are left alone.
 """
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".txt")
-COLUMNS = ("patient", "slide", "sample", "site", "label", "days", "event")
+AREAS = ("tissue", "include", "exclude")
+COLUMNS = ("patient", "slide", "sample", "site", "label", "days", "event", *AREAS)
 REQUIRED = COLUMNS[:2]
 SINGLE = ("sample", "label", "days", "event")
 """What is the same for all slides of a patient."""
@@ -54,6 +58,8 @@ class Entry:
         Class; empty if unknown.
     days, event
         Time to the last news, days, and whether it was the event; None if unknown.
+    tissue, include, exclude
+        Files of areas, or folders of them (`cohorts.plans`); absolute.
     """
 
     slide: Path
@@ -63,6 +69,9 @@ class Entry:
     label: str = ""
     days: float | None = None
     event: bool | None = None
+    tissue: Path | None = None
+    include: tuple[Path, ...] = ()
+    exclude: tuple[Path, ...] = ()
 
 
 def read_manifest(manifest: Path | str) -> tuple[Entry, ...]:
@@ -170,10 +179,26 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
 
 
 def _entries(row: Mapping[str, str], base: Path) -> list[Entry]:
-    slides = matches(row["slide"], base) if row["slide"] else ()
-    told = {name: row[name] for name in ("patient", "sample", "site", "label")}
-    days, event = _days(row), EVENTS.get(row["event"].lower())
-    return [Entry(slide, **told, days=days, event=event) for slide in slides]
+    tissue, include, exclude = (_areas(row[name], base) for name in AREAS)
+    return [
+        Entry(
+            slide,
+            row["patient"],
+            row["sample"],
+            row["site"],
+            row["label"],
+            _days(row),
+            EVENTS.get(row["event"].lower()),
+            tissue[0] if tissue else None,
+            include,
+            exclude,
+        )
+        for slide in (matches(row["slide"], base) if row["slide"] else ())
+    ]
+
+
+def _areas(cell: str, base: Path) -> tuple[Path, ...]:
+    return ((base / cell).resolve(),) if cell else ()
 
 
 def _days(row: Mapping[str, str]) -> float | None:
@@ -194,6 +219,9 @@ def _row_problems(rows: Sequence[Mapping[str, str]], base: Path) -> list[str]:
             row["slide"]
             for row in rows
             if row["slide"] and not matches(row["slide"], base)
+        ],
+        "areas that do not exist": [
+            row[a] for row in rows for a in AREAS if not (base / row[a]).exists()
         ],
         "days that are no number of 0 or more": [
             f"{n} '{row['days']}'"

@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_gimp.cohorts.features import extract_manifest
 from napari_gimp.cohorts.states import SlideState, State, tally
-from napari_gimp.commands.options import add_command, add_slide_options
+from napari_gimp.commands.options import (
+    add_command,
+    add_plan_options,
+    add_slide_options,
+    plan_of,
+)
 from napari_gimp.commands.progress import Bar, silence_damage_log
+from napari_gimp.commands.workers import add_cluster_options, cluster_of
 from napari_gimp.errors import CohortError
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from napari_gimp.cohorts.extraction import Recipe
     from napari_gimp.cohorts.manifest import Entry
 
@@ -41,11 +45,9 @@ def add_commands(commands: Any) -> None:
     sub.add_argument(
         "--retries", type=int, default=1, help="how often a slide is tried again"
     )
-    where = sub.add_mutually_exclusive_group()
-    where.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a dask.distributed cluster"
-    )
     sub.add_argument("--json", action="store_true")
+    add_plan_options(sub, many=True)
+    add_cluster_options(sub)
 
 
 def features_(arguments: argparse.Namespace) -> None:
@@ -61,12 +63,14 @@ def features_(arguments: argparse.Namespace) -> None:
     from napari_gimp.cohorts.listing import list_slides
 
     silence_damage_log()
-    entries, recipe = list_slides(arguments.slides), _recipe(arguments)
+    entries = list_slides(arguments.slides)
+    _check_areas(arguments, entries)
+    recipe = _recipe(arguments)
     last: dict[int, SlideState] = {}
     try:
-        with _cluster(arguments) as client:
+        with cluster_of(arguments) as cluster:
             steps = extract_manifest(
-                entries, recipe, retries=arguments.retries, client=client
+                entries, recipe, retries=arguments.retries, cluster=cluster
             )
             _follow(steps, entries, last)
     finally:
@@ -76,20 +80,11 @@ def features_(arguments: argparse.Namespace) -> None:
     _raise_failures(entries, last)
 
 
-def _cluster(arguments: argparse.Namespace) -> AbstractContextManager[Client | None]:
-    """Return the cluster that was asked for, or None for this machine."""
-    if arguments.scheduler:
-        from napari_gimp.cohorts.cluster import connected
-
-        return connected(arguments.scheduler)
-    return nullcontext()
-
-
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     from napari_gimp.cohorts.extraction import Recipe, loaded_encoder
     from napari_gimp.explain.setting import pick_device
 
-    elsewhere = bool(arguments.scheduler)
+    elsewhere = arguments.scheduler or arguments.slurm
     return Recipe(
         arguments.encoder,
         loaded_encoder(arguments.encoder).fingerprint,
@@ -97,7 +92,20 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         device=arguments.device if elsewhere else pick_device(arguments.device),
         mpp=arguments.mpp,
         srgb=arguments.srgb,
+        plan=plan_of(arguments),
     )
+
+
+def _check_areas(arguments: argparse.Namespace, entries: Sequence[Entry]) -> None:
+    """Refuse the areas of one slide for many."""
+    given = [arguments.tissue, *arguments.include, *arguments.exclude]
+    files = [path for path in given if path and path.is_file()]
+    if files and len(entries) > 1:
+        raise CohortError(
+            f"{files[0]} is one file for {len(entries)} slides, and areas belong to "
+            "one. Give a folder with a file called as each slide, or the columns "
+            "tissue, include, exclude of a manifest."
+        )
 
 
 def _follow(

@@ -45,8 +45,8 @@ def test_a_cluster_gives_the_bytes_of_a_local_run(
     here, there = make_recipe("here"), make_recipe("there")
     list(extract_manifest(entries, here))
     bad = [*entries, Entry(Path("/absent.svs"))]
-    with connected(cluster.scheduler_address) as client:
-        states = list(extract_manifest(bad, there, client=client))
+    with connected(cluster.scheduler_address) as workers:
+        states = list(extract_manifest(bad, there, cluster=workers))
     last = {s.number: s.state for s in states}
     assert last == {0: State.DONE, 1: State.DONE, 2: State.DONE, 3: State.FAILED}
     assert any(0 < s.done < s.total for s in states), "progress is told"
@@ -60,14 +60,13 @@ def test_a_worker_killed_in_the_middle_loses_nothing(
     list(extract_manifest(entries, here))
     killed = 0
     states = []
-    with connected(cluster.scheduler_address) as client:
-        for state in extract_manifest(entries, there, client=client):
+    with connected(cluster.scheduler_address) as workers:
+        for state in extract_manifest(entries, there, cluster=workers):
             states.append(state)
             if not killed and 8 <= state.done < state.total:
-                busy = [
-                    worker for worker, tasks in client.processing().items() if tasks
-                ]
-                killed = client.run(os.getpid, workers=busy[:1])[busy[0]]
+                working = workers.client.processing().items()
+                busy = [worker for worker, tasks in working if tasks]
+                killed = workers.client.run(os.getpid, workers=busy[:1])[busy[0]]
                 os.kill(killed, signal.SIGKILL)
     assert killed
     ends = {s.number: s.state for s in states}
@@ -79,13 +78,14 @@ def test_a_cancelled_run_stops_its_workers(
     cluster: distributed.LocalCluster, entries: list[Entry], make_recipe: MakeRecipe
 ) -> None:
     recipe = make_recipe(batch_size=1)
-    with connected(cluster.scheduler_address) as client:
-        run = extract_manifest(entries, recipe, client=client)
+    with connected(cluster.scheduler_address) as workers:
+        run = extract_manifest(entries, recipe, cluster=workers)
         while next(run).done < 1:
             pass
         run.close()
-        client.submit(int, priority=-100).result(timeout=60)  # a worker is free again
-        again = list(extract_manifest(entries, recipe, client=client))
+        free = workers.client.submit(int, priority=-100)
+        free.result(timeout=60)
+        again = list(extract_manifest(entries, recipe, cluster=workers))
     first = next(s for s in again if s.total)
     assert first.state is not State.STORED, "it was not encoded to its end"
     ends = {s.number: s.state for s in again}

@@ -76,7 +76,7 @@ def test_without_retries_a_failure_is_the_end(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("napari_gimp.patches.tissue.find_tissue", broken)
+    monkeypatch.setattr("napari_gimp.patches.plan.find_tissue", broken)
     states = list(extract_manifest(entries, make_recipe(), retries=0))
     assert [s.text for s in states if s.ended] == ["RuntimeError: out of luck"] * 2
 

@@ -1,0 +1,75 @@
+"""Worker processes on this machine, each with its share of the cores.
+
+An encoder does not always fill every core: two processes of one core encode more
+than one process of two. Slides are shared out one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from napari_gimp.cohorts.cluster import Cluster, check_installed
+from napari_gimp.errors import ClusterError
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextmanager
+def local_workers(count: int) -> Iterator[Cluster]:
+    """Start worker processes; they end with the block.
+
+    Parameters
+    ----------
+    count
+        How many; each computes on `cores / count` cores, at least one. What
+        OMP_NUM_THREADS and NAPARI_GIMP_CACHE_MB say goes before.
+
+    Raises
+    ------
+    ClusterError
+        If `count` is below 1, or dask.distributed is not installed.
+    """
+    if count < 1:
+        raise ClusterError(
+            f"{count} worker processes cannot work; ask for 1 or more, at most one "
+            f"for each of the {cores()} cores."
+        )
+    check_installed("distributed")
+    import dask
+    from distributed import Client, LocalCluster
+
+    with (
+        dask.config.set(_shares(count)),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=None,  # reading ahead and batches are bounded in bytes
+            dashboard_address=None,
+        ) as workers,
+        Client(workers, set_as_default=False) as client,
+    ):
+        yield Cluster(client)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    import psutil
+
+    try:
+        return len(psutil.Process().cpu_affinity() or ()) or 1
+    except AttributeError:  # macOS knows no affinity
+        return psutil.cpu_count() or 1
+
+
+def _shares(count: int) -> dict[str, int]:
+    """Return dask's settings that give a worker its part of cores and memory."""
+    from napari_gimp.slide.tiles import LEAST_MB, MB, VARIABLE, tile_cache
+
+    threads = max(1, cores() // count)
+    cache_mb = max(LEAST_MB, tile_cache().budget_bytes // MB // count)
+    return {
+        **{f"distributed.nanny.pre-spawn-environ.{n}": threads for n in THREADS},
+        f"distributed.nanny.environ.{VARIABLE}": cache_mb,
+    }

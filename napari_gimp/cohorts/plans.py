@@ -1,0 +1,69 @@
+"""Where patches of one slide of a cohort lie: the cohort's plan with its own files.
+
+A plan for many slides may name folders; each slide has the file in them that is
+called as it is: `S1.svs` has `S1.geojson`, `S1.png` or `S1.svs.geojson`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_gimp.cohorts.manifest import Entry
+from napari_gimp.errors import CohortError
+
+if TYPE_CHECKING:
+    from napari_gimp.patches.plan import PatchPlan
+
+
+def plan_for(entry: Entry, plan: PatchPlan) -> PatchPlan:
+    """Return the plan of one slide: the shared one, and what its entry names.
+
+    A folder to include, or of tissue, must have a file for every slide: without one
+    all of the slide would be taken. One to exclude need not.
+
+    Raises
+    ------
+    CohortError
+        If such a file is missing, or a folder has two for the slide.
+    """
+    tissue = entry.tissue or plan.tissue
+    include = [_one(path, entry) for path in (*plan.include, *entry.include)]
+    exclude = [_found(path, entry) for path in (*plan.exclude, *entry.exclude)]
+    return replace(
+        plan,
+        tissue=_one(tissue, entry) if tissue else None,
+        include=tuple(include),
+        exclude=tuple(path for path in exclude if path),
+    )
+
+
+def _one(path: Path, entry: Entry) -> Path:
+    found = _found(path, entry)
+    if found is None:
+        raise CohortError(
+            f"The folder {path} has no file for this slide. Put one there that is "
+            f"called {entry.slide.stem}.geojson (or .png, .tif), or leave the slide "
+            "out."
+        )
+    return found
+
+
+def _found(path: Path, entry: Entry) -> Path | None:
+    """Return a file as it is, of a folder the file that is called as the slide."""
+    if not path.is_dir() or path.suffix == ".zarr":
+        return path
+    names = {entry.slide.name, *_stems(entry.slide)}
+    others = (one for one in sorted(path.iterdir()) if one != entry.slide)
+    found = [one for one in others if _stems(one) & names]
+    if len(found) > 1:
+        raise CohortError(
+            f"The folder {path} has {len(found)} files for this slide: "
+            f"{', '.join(one.name for one in found)}. Leave one of them there."
+        )
+    return found[0] if found else None
+
+
+def _stems(path: Path) -> set[str]:
+    return {path.stem, path.stem.removesuffix(".ome")}
