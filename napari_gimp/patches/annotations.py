@@ -103,7 +103,7 @@ class Annotations:
         return [
             area
             for area in self.areas
-            if not labels or any(_is_a(area.label, label) for label in labels)
+            if not labels or any(is_a(area.label, label) for label in labels)
         ]
 
 
@@ -144,7 +144,7 @@ def check_labels(path: Path, wanted: Collection[str], present: Collection[str]) 
     """
     if isinstance(wanted, str):
         raise TypeError(f"labels must be a collection of names, got {wanted!r}")
-    absent = [x for x in wanted if not any(_is_a(label, x) for label in present)]
+    absent = [x for x in wanted if not any(is_a(label, x) for label in present)]
     if absent:
         raise PatchError(
             f"'{path.name}' has no class {_quoted(absent)}; it has "
@@ -293,7 +293,8 @@ def _kind(feature: Any) -> str:
     return str(_geometry(feature)["type"])
 
 
-def _is_a(label: str, root: str) -> bool:
+def is_a(label: str, root: str) -> bool:
+    """Whether a class is `root` or derived from it, as "Tumor: CD3" from "Tumor"."""
     return label == root or label.startswith(root + DERIVED)
 
 

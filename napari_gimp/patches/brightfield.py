@@ -19,6 +19,11 @@ STEP = 257
 """65535 / 255: a 16-bit value of white becomes 255."""
 
 
+def is_colour(source: SlideSource) -> bool:
+    """Whether a slide is a colour picture in 8 or 16 bits."""
+    return source.rgb and source.dtype in (np.uint8, np.uint16)
+
+
 def check_brightfield(source: SlideSource) -> None:
     """Refuse a slide that is no colour picture in 8 or 16 bits.
 
@@ -28,7 +33,7 @@ def check_brightfield(source: SlideSource) -> None:
         If it has separate channels (fluorescence, grey) or another kind of pixel;
         the text names the channels and the kind.
     """
-    if source.rgb and source.dtype in (np.uint8, np.uint16):
+    if is_colour(source):
         return
     raise SlideError(
         f"The slide '{source.path.name}' cannot be analysed: it has "

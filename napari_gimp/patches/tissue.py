@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX, Grid
-from napari_gimp.patches.brightfield import Rgb, overview_rgb
+from napari_gimp.patches.brightfield import Rgb, is_colour, overview_rgb
 from napari_gimp.patches.without_colour import absorbing, is_bright_ground, shining
-from napari_gimp.slide.resample import overview
+from napari_gimp.slide.resample import overview, overview_grid
 from napari_gimp.slide.source import Pixels, SlideSource
 
 Mask = NDArray[np.bool_]
@@ -100,7 +100,7 @@ def find_tissue(source: SlideSource) -> Tissue:
         If the slide cannot be read, or (ResolutionError) its um/px is unknown.
     """
     mpp = max(TISSUE_MPP, *source.mpp)
-    if not (source.rgb and source.dtype in (np.uint8, np.uint16)):
+    if not is_colour(source):
         return _tissue_without_colour(*overview(source, mpp))
     pixels, grid = overview_rgb(source, mpp)
     dark = float((_extremes(pixels)[1] < DARK).mean())
@@ -109,6 +109,40 @@ def find_tissue(source: SlideSource) -> Tissue:
     mask, excluded = tissue_mask(pixels, grid.cell_um)
     brown = brown_part(pixels, mask)
     return Tissue(mask, grid, MappingProxyType(excluded), brown, dark)
+
+
+def tissue_grid(source: SlideSource) -> Grid:
+    """Return the cells on which the tissue of a slide is told.
+
+    Raises
+    ------
+    ResolutionError
+        If the slide's um/px is unknown.
+    """
+    return overview_grid(source, max(TISSUE_MPP, *source.mpp))
+
+
+def given_tissue(source: SlideSource, mask: Mask) -> Tissue:
+    """Return the tissue of a slide as somebody drew it, with the colours it has.
+
+    Parameters
+    ----------
+    source
+        The slide.
+    mask
+        (rows, cols) bool on `tissue_grid(source)`.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read, or (ResolutionError) its um/px is unknown.
+    """
+    grid = tissue_grid(source)
+    if not is_colour(source):
+        return Tissue(mask, grid)
+    pixels, _ = overview_rgb(source, grid.cell_um[0])
+    dark = float((_extremes(pixels)[1] < DARK).mean())
+    return Tissue(mask, grid, brown=brown_part(pixels, mask), dark=dark)
 
 
 def _tissue_without_colour(pixels: Pixels, grid: Grid) -> Tissue:

@@ -114,7 +114,7 @@ def test_values_and_colours_are_classes(slide, tmp_path, kind, names):
 
 def test_a_mask_read_in_strips_is_the_same(slide, tmp_path, monkeypatch):
     region = read_region(written(tmp_path, "twice"))
-    monkeypatch.setattr("napari_gimp.patches.regions.STRIP_PX", 20_000)
+    monkeypatch.setattr("napari_gimp.patches.mask_image.STRIP_PX", 20_000)
 
     np.testing.assert_array_equal(region.inside(slide, GRID), truth())
     assert read_region(region.path).labels == region.labels
