@@ -26,7 +26,7 @@ PURPLE = (150, 90, 150)
 
 @pytest.fixture
 def slide(make_slide) -> Any:
-    """A slide of 1004 x 1205 um, which is no whole number of cells, half of it tissue."""
+    """A slide of 1004 x 1206 um, no whole number of cells, half of it tissue."""
     image = np.full((502, 603, 3), 243, np.uint8)
     image[100:400, 80:500] = PURPLE
     slide = make_slide(image, mpp=2.0)
@@ -227,7 +227,7 @@ def test_real_qupath_exports_say_where_to_look_and_where_not(
     plain = tuple(folder / "qupath_geojson" / f"qupath-{name}.json" for name in names)
     cells = folder / "qupath_geojson_advanced" / "qupath-polygon-cell-classified.json"
     plan = PatchPlan(
-        include=(*plain, cells), exclude=(cells,), exclude_labels=("Nucleus",)
+        include=(*plain, cells), exclude=(cells,), exclude_labels=("Cell",)
     )
 
     tissue = plan.find_tissue(wide_slide)
@@ -235,15 +235,15 @@ def test_real_qupath_exports_say_where_to_look_and_where_not(
     expected = np.zeros(tissue.grid.shape, bool)
     for path in (*plain, cells):
         expected |= read_geojson(path).inside(wide_slide, tissue.grid)
-    nuclei = read_geojson(cells).inside(wide_slide, tissue.grid, ["Nucleus"])
-    assert nuclei.any()
-    np.testing.assert_array_equal(tissue.mask, expected & ~nuclei)
-    assert tissue.excluded[INSIDE] == pytest.approx(nuclei.sum() * 64 / 1e6)
+    cell = read_geojson(cells).inside(wide_slide, tissue.grid, ["Cell"])
+    assert cell.any()
+    np.testing.assert_array_equal(tissue.mask, expected & ~cell)
+    assert tissue.excluded[INSIDE] == pytest.approx(cell.sum() * 64 / 1e6)
 
 
 @pytest.fixture
 def wide_slide(make_slide) -> Any:
-    """A slide of 20,480 x 28,672 px, all tissue, of which a level of 8 um/px is read."""
+    """A slide of 20,480 x 28,672 px, all tissue, with a level of 8 um/px."""
     slide = make_slide(np.full((1280, 1792, 3), PURPLE, np.uint8), mpp=0.5)
     slide.corner_px = (0, 0)
     slide.levels = tuple(
