@@ -43,7 +43,13 @@ ModelT = TypeVar("ModelT", bound=nn.Module, covariant=True)
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
 _DECODER = "decoder."
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy")
+HOW_TO_CONVERT = (
+    "convert it where you trust its origin: load its weights there with "
+    "torch.load(FILE, weights_only=True) into the model and write the folder with "
+    "gimp_models.save(FOLDER, MODEL, CARD)"
+)
+"""What to do with a pickle, which is never opened here."""
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +294,12 @@ def _check_folder(folder: Path) -> None:
             f"There is no model folder {folder}: give the path of a folder with "
             f"{WEIGHTS} and {CARD}, or the name of a shipped model."
         )
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
     if pickles:
         raise CheckpointError(
             f"The model folder {folder} holds {', '.join(pickles)}, which may run code "
-            f"when read: it must hold {WEIGHTS} and {CARD} only; remove the file if "
-            "you trust the rest."
+            f"when read: it must hold {WEIGHTS} and {CARD} only; {HOW_TO_CONVERT}, or "
+            "remove the file if you trust the rest."
         )
     missing = [name for name in (WEIGHTS, CARD) if not (folder / name).is_file()]
     if missing:

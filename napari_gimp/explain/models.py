@@ -117,6 +117,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _unknown(name: str, path: Path, known: list[str]) -> str:
+    if pickles := _pickles(path):
+        from gimp_models.checkpoint import HOW_TO_CONVERT
+
+        what = "is" if path.is_file() else f"holds {', '.join(pickles)}, not card.json:"
+        return (
+            f"'{name}' {what} a pickle, which may run code when read and is never "
+            f"opened; {HOW_TO_CONVERT}."
+        )
     if path.is_file():
         return (
             f"'{name}' is a file; a model is a folder with card.json and "
@@ -134,3 +142,11 @@ def _unknown(name: str, path: Path, known: list[str]) -> str:
         f"No model is called '{name}' and no folder has that path.{hint} "
         f"Shipped models: {names}. Otherwise give the path of a checkpoint folder."
     )
+
+
+def _pickles(path: Path) -> list[str]:
+    """Return the names of the pickles that a path is or a folder holds."""
+    from gimp_models.checkpoint import PICKLES
+
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [one.name for one in files if one.is_file() and one.suffix in PICKLES]

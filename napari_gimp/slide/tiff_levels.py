@@ -165,6 +165,11 @@ def check_page(pages: list[Any], name: str) -> None:
             f"{name} is compressed by method {first.compression}, which no reader "
             "knows."
         )
+    if not _can_be_decoded(first):
+        raise SlideError(
+            f"{name} is compressed with {first.compression.name} "
+            f"({first.compression.value}), which cannot be decoded here."
+        )
     look(pages, name)
     for page in pages:
         if _kind(page) != _kind(first):
@@ -174,6 +179,12 @@ def check_page(pages: list[Any], name: str) -> None:
         _check_segments(page, name)
     if first.is_tiled:
         _check_tile_size(first, len(pages), name)
+
+
+def _can_be_decoded(page: Any) -> bool:
+    from tifffile import TIFF
+
+    return page.compression in TIFF.DECOMPRESSORS
 
 
 def segment_count(page: Any) -> int:

@@ -44,9 +44,16 @@ def test_a_folder_that_is_no_checkpoint_is_called_so(tmp_path: Path) -> None:
 
 
 def test_a_file_is_refused_with_what_a_model_is(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"")
+    (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match="a model is a folder"):
-        resolve_model(tmp_path / "model.pt")
+        resolve_model(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("given", ["model.pt", "."])
+def test_a_pickle_is_refused_with_how_to_convert_it(tmp_path: Path, given: str) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"a pickle.*gimp_models\.save\(FOLDER"):
+        resolve_model(tmp_path / given)
 
 
 def test_a_damaged_card_beside_a_model_does_not_matter(shipped: Path) -> None:

@@ -49,6 +49,7 @@ def change_numbers(path, tag: int, value: int, *, index: int = 0) -> None:
         (322, 0, "is damaged|no readable TIFF|in strips"),
         (323, 0, "is damaged|no readable TIFF|in strips"),
         (259, 60_001, "compressed by method 60001"),
+        (259, 34_661, r"compressed with JBIG \(34661\), which cannot be decoded"),
         (262, 60_001, "stores colours as"),
         (277, 60_001, "is damaged|no readable TIFF|stores|lists|bits|tiles of"),
         (258, 61, "bits"),
