@@ -57,7 +57,7 @@ def place(cell_um: float = 4.0) -> Grid:
     )
 )
 def test_a_cell_is_inside_where_its_centre_is(corners):
-    ring = np.array(corners) + (0.0123, 0.0271)  # no centre lies on an edge
+    ring = np.add(corners, (0.0123, 0.0271))  # no centre lies on an edge
     mask = np.zeros((25, 31), bool)
 
     fill(mask, [ring])

@@ -243,10 +243,10 @@ def test_real_qupath_exports_say_where_to_look_and_where_not(
 
 @pytest.fixture
 def wide_slide(make_slide) -> Any:
-    """A slide of 20,480 x 28,672 px, all tissue, with a level of 8 um/px."""
-    slide = make_slide(np.full((1280, 1792, 3), PURPLE, np.uint8), mpp=0.5)
-    slide.corner_px = (0, 0)
+    """The part of a slide of 1 um/px where the exports were drawn, all tissue."""
+    slide = make_slide(np.full((690, 1312, 3), PURPLE, np.uint8), mpp=1.0)
+    slide.corner_px = (-15_000, -17_000)
     slide.levels = tuple(
-        Level((20_480 // f, 28_672 // f), (64, 64), (f, f)) for f in (1, 16)
+        Level((5520 // f, 10_496 // f), (64, 64), (f, f)) for f in (1, 8)
     )
     return slide
