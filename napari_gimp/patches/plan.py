@@ -88,18 +88,34 @@ class PatchPlan:
             If the slide or a mask cannot be read, or (ResolutionError) the slide's
             um/px is unknown.
         """
-        tissue = self._tissue(source)
+        return self.narrow(self.find_uncut(source), source)
+
+    def find_uncut(self, source: SlideSource) -> Tissue:
+        """Return the tissue before anything is included or excluded.
+
+        Raises
+        ------
+        PatchError, SlideError
+            As `find_tissue`.
+        """
+        if self.tissue is None:
+            return find_tissue(source)
+        region = read_region(self.tissue)
+        return given_tissue(source, region.inside(source, tissue_grid(source)))
+
+    def narrow(self, tissue: Tissue, source: SlideSource) -> Tissue:
+        """Return what is left of `find_uncut` by what is included and excluded.
+
+        Raises
+        ------
+        PatchError, SlideError
+            As `find_tissue`.
+        """
         return restrict(
             tissue,
             include=_inside(self.include, source, tissue.grid, self.include_labels),
             exclude=_inside(self.exclude, source, tissue.grid, self.exclude_labels),
         )
-
-    def _tissue(self, source: SlideSource) -> Tissue:
-        if self.tissue is None:
-            return find_tissue(source)
-        region = read_region(self.tissue)
-        return given_tissue(source, region.inside(source, tissue_grid(source)))
 
     def lay(self, tissue: Tissue, patch_um: float) -> PatchGrid:
         """Return the patches of `patch_um` um on the tissue.
