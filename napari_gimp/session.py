@@ -20,6 +20,7 @@ from psygnal import SignalGroupDescriptor
 from napari_gimp.geometry import YX
 from napari_gimp.jobs import Job
 from napari_gimp.layers import Display, PickedPatch, patch_at
+from napari_gimp.patches.plan import PatchPlan
 
 if TYPE_CHECKING:
     from napari_gimp.explain.inference import Event, Progress
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from napari_gimp.explain.result import GeneAttribution, Result
     from napari_gimp.genes.panel import Panel
     from napari_gimp.genes.table import Profile
+    from napari_gimp.patches.grid import PatchGrid
+    from napari_gimp.patches.tissue import Tissue
 
 IDENTITY = (
     *("job", "progress", "maps", "attribution", "result", "error"),
-    *("profile", "panel"),
+    *("profile", "panel", "tissue", "patches"),
 )
 
 
@@ -50,6 +53,12 @@ class Session:
         Expression of the sample that is chosen for the slide, None for slide only.
     panel
         Genes of the chosen model, None if it takes none.
+    plan
+        Where patches are laid. Its files belong to that slide.
+    tissue
+        The tissue that was found with the plan; None until it is known.
+    patches
+        The patches of the chosen model on it; None until they are known.
     job
         The running analysis, None when idle.
     progress
@@ -86,6 +95,9 @@ class Session:
     srgb: bool = False
     profile: Profile | None = None
     panel: Panel | None = None
+    plan: PatchPlan = field(default_factory=PatchPlan)
+    tissue: Tissue | None = None
+    patches: PatchGrid | None = None
     job: Job[Event] | None = None
     progress: Progress | None = None
     warnings: tuple[str, ...] = ()
@@ -131,9 +143,13 @@ class Session:
             self.job.cancel()
 
     def forget_slide(self) -> None:
-        """Drop all that belonged to the slide, as when another one is chosen."""
+        """Drop all that belonged to the slide, as when another one is chosen.
+
+        Of the plan only its numbers stay: masks and annotations are of one slide.
+        """
         self.cancel()
-        self.job = None
+        self.job = self.tissue = self.patches = None
+        self.plan = PatchPlan(self.plan.stride_um, self.plan.min_tissue)
         self._forget_results()
 
     def pick(self, y_um: float, x_um: float) -> PickedPatch | None:
