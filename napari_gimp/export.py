@@ -122,7 +122,8 @@ def _by_class(result: Result, values: np.ndarray[Any, Any]) -> dict[str, float]:
 
 
 def _patch_summary(patches: PatchTable) -> dict[str, Any]:
-    return {"count": len(patches), "patch_um": patches.patch_um}
+    size = {"count": len(patches), "patch_um": patches.patch_um}
+    return size | {"plan": dict(patches.plan)}
 
 
 def _map_summary(patch_map: PatchMap) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from napari_gimp.commands.options import (
     PATIENT,
     add_command,
     add_patient_options,
+    add_plan_options,
     add_slide_options,
+    plan_of,
 )
 from napari_gimp.commands.progress import Bar, silence_damage_log
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from napari_gimp.explain.models import ListedModel
     from napari_gimp.explain.result import Result
 
-ASKED = (*PATIENT, "model", "mpp", "srgb", "store")
+ASKED = (*PATIENT, "model", "mpp", "srgb", "store", "device", "batch_size")
 """Options of `run` that are fields of a `Request` under the same name."""
 
 
@@ -50,6 +52,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--model", default="demo", help="name or folder of a checkpoint")
     add_patient_options(run)
     add_slide_options(run)
+    add_plan_options(run)
     run.add_argument("--out", type=Path, required=True, metavar="DIR")
     run.add_argument("--store", type=Path, help="folder that keeps features")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
@@ -128,9 +131,7 @@ def _architecture_text(card: dict[str, Any]) -> str:
 def run_(arguments: argparse.Namespace) -> None:
     """Run a model on a slide and write maps, attributions and a report."""
     wanted = {name: getattr(arguments, name) for name in ASKED}
-    request = _request(
-        **wanted, device=arguments.device, batch_size=arguments.batch_size
-    )
+    request = _request(**wanted, plan=plan_of(arguments))
     silence_damage_log()
     result = _run_to_report(request, arguments.out, quiet=arguments.json)
     if arguments.json:

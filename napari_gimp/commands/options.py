@@ -20,12 +20,12 @@ def add_command(commands: Any, name: str, run: Command, text: str) -> Any:
     return sub
 
 
-PATIENT = ("slide", "genes", "sample", "pseudobulk")
+PATIENT = ("slide", "genes", "sample", "pseudobulk", "allow_missing")
 """What `add_patient_options` and the slide's path say of the patient."""
 
 
 def add_patient_options(sub: Any) -> None:
-    """Add where the patient's genes are: `--genes`, `--sample`, `--pseudobulk`."""
+    """Add where the patient's genes are: `--genes` to `--allow-missing`."""
     sub.add_argument("--genes", type=Path, help="expression table")
     who = sub.add_mutually_exclusive_group()
     who.add_argument("--sample", help="row (or column) of the table")
@@ -33,6 +33,11 @@ def add_patient_options(sub: Any) -> None:
         "--pseudobulk",
         action="store_true",
         help="sum all rows of a counts table (spots or cells of this patient)",
+    )
+    sub.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="run even where the table lacks much of the model's genes",
     )
 
 

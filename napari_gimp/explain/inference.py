@@ -8,7 +8,7 @@ hold what the model says about the patches read so far (attention), the path beh
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import numpy as np
 from napari_gimp.errors import GimpError
 from napari_gimp.explain import checks, pictures, prediction
 from napari_gimp.explain.clock import Clock, versions
-from napari_gimp.explain.maps import Floats, PatchMap, lay_on_grid
+from napari_gimp.explain.maps import Cells, Floats, PatchMap, cells_of
 from napari_gimp.explain.reconstruction import Hidden, reconstruct
 from napari_gimp.explain.result import GeneAttribution, IccUse, PatchTable, Result
 from napari_gimp.explain.setting import Request, Setting, prepare, summary
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gimp_models.bag import Bag, Batch
 
     from napari_gimp.patches.extract import Extracted
+    from napari_gimp.patches.features import PatchFeatures
     from napari_gimp.patches.grid import PatchGrid
     from napari_gimp.patches.tissue import Tissue
     from napari_gimp.slide.source import SlideSource
@@ -123,8 +124,11 @@ def analyse(request: Request) -> Iterator[Event]:
 class _Analysis:
     """One analysis under way: each stage leaves what the next ones need."""
 
+    plan: Mapping[str, object]
+    planned: PatchFeatures
     tissue: Tissue
     patches: PatchGrid
+    cells: Cells
     features: Floats
     bag: Bag
     batch: Batch
@@ -136,6 +140,7 @@ class _Analysis:
         self.setting, self.source, self.clock = setting, source, clock
         self.model = setting.checkpoint.model
         self.maps: dict[str, PatchMap] = {}
+        self.columns: dict[str, Floats] = {}
         self.gaps: dict[str, float] = {}
 
     def events(self) -> Iterator[Event]:
@@ -158,13 +163,20 @@ class _Analysis:
         yield Finished(replace(result, seconds=self.clock.seconds))
 
     def _find_patches(self, stage: str) -> Iterator[Event]:
-        from napari_gimp.patches.grid import lay_patches
+        from napari_gimp.patches.features import plan_features
+        from napari_gimp.patches.store import FeatureStore
         from napari_gimp.patches.tissue import find_tissue
 
         yield Progress(stage, 0, 1)
-        side, card = self.setting.encoder.patch_um, self.setting.checkpoint.card
-        self.tissue = find_tissue(self.source)
-        self.patches = lay_patches(self.tissue, patch_um=side)
+        request, card = self.setting.request, self.setting.checkpoint.card
+        store = None if request.store is None else FeatureStore(request.store)
+        self.plan = request.plan.record()  # now: a file may change while this runs
+        self.planned = plan_features(
+            self.source, self.setting.encoder, request.plan, store
+        )
+        self.patches = self.planned.patches
+        self.cells = cells_of(self.patches, self.planned.stride_um)
+        self.tissue = self.planned.tissue or find_tissue(self.source)
         for text in checks.about_colours(card, self.source, self.tissue):
             yield Warned(text)
         yield Progress(stage, 1, 1)
@@ -198,18 +210,7 @@ class _Analysis:
         )
 
     def _steps_of(self, batch_size: int) -> Iterator[Extracted]:
-        from napari_gimp.patches.extract import extract
-        from napari_gimp.patches.store import FeatureStore
-
-        kept = self.setting.request.store
-        return extract(
-            self.source,
-            self.patches,
-            self.setting.encoder,
-            store=None if kept is None else FeatureStore(kept),
-            batch_size=batch_size,
-            device=self.setting.device,
-        )
+        return self.planned.extract(batch_size=batch_size, device=self.setting.device)
 
     def _attention_so_far(self, step: Extracted) -> PatchMap:
         from gimp_models.bag import collate
@@ -266,22 +267,22 @@ class _Analysis:
         yield self._final("reconstruction_error", hidden.error)
 
     def _map(self, name: str, values: Floats) -> PatchMap:
-        return lay_on_grid(name, values, self.patches.index, self.patches.grid)
+        return self.cells.lay(name, values)
 
     def _final(self, name: str, values: Floats) -> MapReady:
+        self.columns[name] = values
         self.maps[name] = self._map(name, values)
         return MapReady(self.maps[name], final=True)
 
     def _table(self) -> PatchTable:
-        rows, cols = self.patches.index.T
-        columns = {name: m.values[rows, cols] for name, m in self.maps.items()}
         return PatchTable(
-            self.patches.grid,
-            self.patches.index,
+            self.cells.grid,
+            self.cells.index,
             self.patches.coords_um,
             self.patches.patch_um,
             self.features,
-            columns,
+            self.columns,
+            self.plan,
         )
 
     def _warnings(self) -> tuple[str, ...]:

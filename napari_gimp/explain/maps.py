@@ -7,13 +7,20 @@ percentiles and opacity are derived from it and never stored.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import Grid
 
+if TYPE_CHECKING:
+    from napari_gimp.patches.grid import PatchGrid
+
 Floats = NDArray[np.float32]
+
+FINER = 8
+"""Cells of a map from one patch to the next where patches lie on no one lattice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +183,75 @@ def lay_on_grid(
     return PatchMap(
         name, kind.title, raster, grid, kind.signed, kind.unit, kind.caption
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Which cells of a map each patch fills.
+
+    Parameters
+    ----------
+    grid
+        The map's cells.
+    index
+        (N, 2) the cell in which each patch is centred.
+    filled
+        (M, 2) the cells that have a value.
+    patch
+        (M,) the patch that each of them shows.
+    """
+
+    grid: Grid
+    index: NDArray[np.integer]
+    filled: NDArray[np.integer]
+    patch: NDArray[np.integer]
+
+    def lay(self, name: str, values: NDArray[np.floating]) -> PatchMap:
+        """Return the map of a known kind of values (N,); see `lay_on_grid`."""
+        return lay_on_grid(name, values[self.patch], self.filled, self.grid)
+
+
+def cells_of(patches: PatchGrid, stride_um: float) -> Cells:
+    """Return the cells of the maps of some patches.
+
+    Patches of one lattice have a cell each. Other tools begin a lattice anew for each
+    piece of tissue, so such a patch fills `FINER` x `FINER` cells of a finer one: it
+    is shown at most a sixteenth of the distance of neighbours off its place.
+
+    Parameters
+    ----------
+    patches
+        The patches.
+    stride_um
+        Distance of neighbours, um.
+    """
+    if patches.stride_um > 0.999 * stride_um:
+        every = np.arange(len(patches))
+        return Cells(patches.grid, patches.index, patches.index, every)
+    cell_um = stride_um / FINER
+    centres = patches.grid.centers_um(patches.index)
+    origin = centres.min(axis=0) - stride_um / 2
+    corners = np.rint((centres - origin - stride_um / 2) / cell_um).astype(int)
+    rows, cols = (corners.max(axis=0) + FINER).tolist()
+    grid = Grid((rows, cols), (cell_um, cell_um), tuple(origin.tolist()))
+    filled, patch = _filled(corners)
+    middle = np.floor((centres - origin) / cell_um).astype(int)
+    return Cells(grid, middle, filled, patch)
+
+
+def _filled(
+    corners: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the cells of squares (N, 2), and whose each is: the nearest one's.
+
+    The last value that is laid on a cell stays, so the nearest come last.
+    """
+    steps = np.stack(np.meshgrid(*[np.arange(FINER)] * 2, indexing="ij"), -1)
+    steps = steps.reshape(-1, 2)
+    away = np.abs(steps - (FINER - 1) / 2).max(axis=1)
+    steps = steps[np.argsort(-away, kind="stable")]
+    cells = (steps[:, None] + corners).reshape(-1, 2)
+    return cells, np.tile(np.arange(len(corners)), len(steps))
 
 
 def percentile_ranks(values: NDArray[np.floating]) -> Floats:

@@ -7,7 +7,7 @@ needs the slide, the model or torch again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -93,7 +93,7 @@ class PatchTable:
     grid
         Cells of the patch raster, slide um.
     index
-        (N, 2) int, row and column of each patch.
+        (N, 2) int, row and column of the cell in which each patch is centred.
     coords_um
         (N, 2), centres (y, x), slide um.
     patch_um
@@ -102,6 +102,8 @@ class PatchTable:
         (N, P) float32.
     columns
         (N,) float32 by map name.
+    plan
+        What was asked of where patches lie, see `PatchPlan.record`.
     """
 
     grid: Grid
@@ -110,6 +112,7 @@ class PatchTable:
     patch_um: float
     features: Floats
     columns: Mapping[str, Floats]
+    plan: Mapping[str, object] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)

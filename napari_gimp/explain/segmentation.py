@@ -203,9 +203,7 @@ class _Run:
         return self.setting.checkpoint.model.config.image_px
 
     def _tissue(self) -> tuple[Tissue, list[str]]:
-        from napari_gimp.patches.tissue import find_tissue
-
-        tissue = find_tissue(self.source)
+        tissue = self.setting.request.plan.find_tissue(self.source)
         sharp = checks.about_sharpness(self.card, self.source)
         return tissue, [*sharp, *checks.about_colours(self.card, self.source, tissue)]
 

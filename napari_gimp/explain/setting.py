@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from napari_gimp.explain import checks
 from napari_gimp.explain.models import resolve_model
 from napari_gimp.explain.result import ModelSummary
 from napari_gimp.geometry import YX
+from napari_gimp.patches.plan import PatchPlan
 
 if TYPE_CHECKING:
     from gimp_models.checkpoint import Card, Checkpoint
@@ -50,6 +51,10 @@ class Request:
         "auto", "cpu", "cuda", "cuda:1", "mps".
     batch_size
         Patches per call of the encoder.
+    plan
+        Where patches lie.
+    allow_missing
+        Use a profile that lacks much of the model's panel.
     """
 
     slide: Path
@@ -62,6 +67,8 @@ class Request:
     store: Path | None = None
     device: str = "auto"
     batch_size: int = 64
+    plan: PatchPlan = field(default_factory=PatchPlan)
+    allow_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,16 +115,33 @@ def prepare(request: Request) -> Setting:
     from gimp_models.checkpoint import load_as
     from gimp_models.gimp import Gimp
 
-    from napari_gimp.patches.encoders import load_encoder
-
     folder = resolve_model(request.model)
     device = pick_device(request.device)
     checkpoint = load_as(folder, Gimp, device=device)
     checks.check_finished(checkpoint.card)
-    encoder = load_encoder(str(checkpoint.card.encoder["name"]))
+    encoder = encoder_of(checkpoint.card)
     checks.check_fit(checkpoint.card, encoder)
     sample, aligned = read_genes(request, checkpoint.card)
     return Setting(request, folder.name, checkpoint, encoder, sample, aligned, device)
+
+
+def encoder_of(card: Card) -> Encoder:
+    """Return the encoder that a model was trained with.
+
+    One of imported features gets its patches from the card: nothing else knows them.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be had.
+    """
+    from napari_gimp.patches.encoders import load_encoder
+    from napari_gimp.patches.encoders.imported import ImportedEncoder
+
+    encoder = load_encoder(str(card.encoder["name"]))
+    if isinstance(encoder, ImportedEncoder):
+        return replace(encoder, patch_um=card.patch_um, mpp=card.mpp)
+    return encoder
 
 
 def pick_device(wanted: str) -> str:
@@ -160,6 +184,8 @@ def read_genes(request: Request, card: Card) -> tuple[str | None, Aligned | None
     table = read_table(request.genes)
     profile = _profile(table, request)
     aligned = align(profile, panel_of(card))
+    if aligned.question and not request.allow_missing:
+        raise aligned.question.refusal("ask for it (--allow-missing)")
     notes = (*table.notes, *aligned.report.notes)
     return profile.sample, replace(aligned, report=replace(aligned.report, notes=notes))
 

@@ -65,6 +65,11 @@ class PatchFeatures:
     imported: ImportedFeatures | None = None
 
     @property
+    def stride_um(self) -> float:
+        """Distance of neighbours, um, also where patches lie on several lattices."""
+        return self.imported.key.stride_um if self.imported else self.patches.stride_um
+
+    @property
     def stored(self) -> bool:
         """Whether all of them are in the store, undamaged."""
         if self.store is None or self.key is None:
