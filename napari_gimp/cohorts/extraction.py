@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from napari_gimp.cohorts.manifest import Entry
 from napari_gimp.cohorts.plans import plan_for
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from napari_gimp.patches.encoders import Encoder
-    from napari_gimp.patches.extract import Extracted
-    from napari_gimp.patches.grid import PatchGrid
+    from napari_gimp.patches.features import PatchFeatures
     from napari_gimp.patches.plan import PatchPlan
-    from napari_gimp.patches.store import FeatureKey, FeatureStore
+    from napari_gimp.patches.store import FeatureKey
     from napari_gimp.slide.source import SlideSource
 
 LOCKS = ".locks"
@@ -63,7 +62,8 @@ class Recipe:
     device
         Where the encoder runs; "auto" takes a worker's GPU if it has one.
     mpp
-        um per level-0 pixel where files do not say; None takes the files' word.
+        um per level-0 pixel of slides whose entry has none; None takes the files'
+        word.
     srgb
         Convert colours from the slides' profiles to sRGB.
     batch_size
@@ -81,11 +81,11 @@ class Recipe:
     batch_size: int = 64
     plan: PatchPlan = field(default_factory=_plain_plan)
 
-    def open(self, path: Path) -> SlideSource:
-        """Open a slide as the recipe says."""
+    def open(self, entry: Entry) -> SlideSource:
+        """Open a slide as the manifest and the recipe say."""
         from napari_gimp.slide.source import open_slide
 
-        return open_slide(path, mpp=self.mpp, srgb=self.srgb)
+        return open_slide(entry.slide, mpp=entry.mpp or self.mpp, srgb=self.srgb)
 
 
 def extract_slide(
@@ -142,74 +142,57 @@ def encoder_of(recipe: Recipe) -> Encoder:
     return encoder
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """An open slide with everything that is needed to encode it."""
-
-    source: SlideSource
-    patches: PatchGrid
-    encoder: Encoder
-    store: FeatureStore
-    key: FeatureKey
-    batch_size: int
-    device: str
-
-    @property
-    def stored(self) -> bool:
-        return self.store.has(self.key)
-
-
 def _steps(
     state: SlideState, entry: Entry, recipe: Recipe, wait: bool
 ) -> Iterator[SlideState]:
     yield state
-    with closing(recipe.open(entry.slide)) as source:
-        work = _work(source, recipe, plan_for(entry, recipe.plan))
-        state = replace(state, total=len(work.patches), key=work.key.digest)
+    with closing(recipe.open(entry)) as source:
+        work = _planned(source, entry, recipe)
+        state = replace(state, total=len(work.patches), key=_key(work).digest)
         if work.stored:
             yield replace(state, state=State.STORED, done=state.total)
         else:
-            yield from _alone(state, work, wait)
+            yield from _alone(state, work, recipe, wait)
 
 
-def _work(source: SlideSource, recipe: Recipe, plan: PatchPlan) -> _Work:
-    from napari_gimp.patches.store import FeatureKey, FeatureStore
+def _planned(source: SlideSource, entry: Entry, recipe: Recipe) -> PatchFeatures:
+    from napari_gimp.patches.features import plan_features
+    from napari_gimp.patches.store import FeatureStore
 
-    encoder, store = encoder_of(recipe), FeatureStore(recipe.store)
-    patches = plan.lay(plan.find_tissue(source), encoder.patch_um)
-    key, device = FeatureKey.of(source, patches, encoder), _device(recipe.device)
-    return _Work(source, patches, encoder, store, key, recipe.batch_size, device)
+    encoder, plan = encoder_of(recipe), plan_for(entry, recipe.plan)
+    return plan_features(source, encoder, plan, FeatureStore(recipe.store))
 
 
-def _alone(state: SlideState, work: _Work, wait: bool) -> Iterator[SlideState]:
+def _key(work: PatchFeatures) -> FeatureKey:
+    """Return where the store keeps them; a recipe always has a store."""
+    assert work.key is not None
+    return work.key
+
+
+def _alone(
+    state: SlideState, work: PatchFeatures, recipe: Recipe, wait: bool
+) -> Iterator[SlideState]:
     """Encode while no other run works on the same entry of the store."""
-    lock = _lock(work)
+    lock = _lock(recipe.store, state.key)
     try:
         while not _taken(lock):
             yield replace(state, state=State.BUSY)
             if not wait:
                 return
             time.sleep(POLL_S)
-        yield from _encoded(state, work)
+        yield from _encoded(state, work, recipe)
     finally:
         lock.release()
 
 
-def _encoded(state: SlideState, work: _Work) -> Iterator[SlideState]:
-    from napari_gimp.patches.extract import extract
-
+def _encoded(
+    state: SlideState, work: PatchFeatures, recipe: Recipe
+) -> Iterator[SlideState]:
     if work.stored:  # the other run has finished
         yield replace(state, state=State.STORED, done=state.total)
         return
-    steps = extract(
-        work.source,
-        work.patches,
-        work.encoder,
-        store=work.store,
-        batch_size=work.batch_size,
-        device=work.device,
-    )
-    with closing(cast("Generator[Extracted, None, None]", steps)):
+    device = _device(recipe.device)
+    with closing(work.extract(batch_size=recipe.batch_size, device=device)) as steps:
         for step in steps:
             yield replace(state, done=step.done)
     damage = work.source.damage
@@ -219,7 +202,7 @@ def _encoded(state: SlideState, work: _Work) -> Iterator[SlideState]:
     )
 
 
-def _lock(work: _Work) -> BaseFileLock:
+def _lock(store: Path, key: str) -> BaseFileLock:
     """Return the lock of an entry; a generator may be closed by another thread.
 
     Raises
@@ -229,15 +212,15 @@ def _lock(work: _Work) -> BaseFileLock:
     """
     from filelock import FileLock
 
-    folder = work.store.root / LOCKS
+    folder = store / LOCKS
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"features cannot be kept in {work.store.root} "
+            f"features cannot be kept in {store} "
             f"({error.strerror or error}); give a folder that can be written to"
         ) from error
-    return FileLock(folder / f"{work.key.digest}.lock", thread_local=False)
+    return FileLock(folder / f"{key}.lock", thread_local=False)
 
 
 def _taken(lock: BaseFileLock) -> bool:

@@ -68,7 +68,7 @@ def _inspect(entry: Entry, recipe: Recipe) -> Inspected:
 
     try:
         plan_for(entry, recipe.plan)  # raises where the slide's areas are missing
-        with closing(recipe.open(entry.slide)) as source:
+        with closing(recipe.open(entry)) as source:
             check_brightfield(source)
             _ = source.mpp  # raises where nobody knows it
             return Inspected(entry, source.fingerprint)

@@ -1,8 +1,8 @@
 """A cohort: who is in it, what is known of each patient, and checks beforehand.
 
-A manifest is a table (.csv, or .tsv/.txt with tabs) with the columns `patient`,
-`slide` (path, relative to the manifest), `label`, and optionally `sample` (row of
-the gene table; empty: slide only) and `site`.
+The manifest is that of `cohorts.manifest`; a `label` is required. The slides of a
+patient, in several rows or by a pattern, are one patient: their patches make one bag,
+and they are never on two sides of a split.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_gimp.cohorts.manifest import problem, read_sheet, twice
+from napari_gimp.cohorts.manifest import Entry, check_manifest, problem, refuse
 from napari_gimp.errors import CohortError
 from napari_gimp.training.splits import Split, patients_needed, split_patients
 
 if TYPE_CHECKING:
     from napari_gimp.genes.table import GeneTable
-
-REQUIRED = ("patient", "slide", "label")
-OPTIONAL = ("sample", "site")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +29,30 @@ class Patient:
     ----------
     patient
         Identifier, unique in the cohort.
-    slide
-        Absolute path of the slide.
+    slides
+        At least one, in the manifest's order.
     sample
         Row of the gene table; None for slide only.
     label
         Class name.
     site
-        Where the slide was made; empty if unknown.
+        Where the slides were made, as the first of them says; empty if unknown.
+    days, event
+        Time to the last news, days, and whether it was the event; None if unknown.
     """
 
     patient: str
-    slide: Path
+    slides: tuple[Entry, ...]
     sample: str | None
     label: str
     site: str = ""
+    days: float | None = None
+    event: bool | None = None
+
+    @property
+    def slide(self) -> Path:
+        """The first slide."""
+        return self.slides[0].slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +113,20 @@ def read_cohort(manifest: Path | str, genes: Path | str) -> Cohort:
     Raises
     ------
     CohortError
-        Listing everything that is wrong: columns, empty cells, patients named
-        twice, slides that do not exist, samples the gene table lacks.
+        Listing everything that is wrong: columns, empty cells, slides that do not
+        exist or are of two patients, patients of whom two rows say two things,
+        samples the gene table lacks.
     GeneError
         If the gene table cannot be read.
     """
     from napari_gimp.genes.table import read_table
 
     manifest = Path(manifest).resolve()
-    patients = _read_patients(manifest)
+    entries, problems = check_manifest(manifest)
     table = read_table(Path(genes))
-    problems = [
-        *_problems(patients, manifest.parent),
-        *_unknown_samples(patients, table.samples),
-    ]
-    if problems:
-        raise CohortError(
-            f"The cohort {manifest} cannot be used:\n- "
-            + "\n- ".join(problems)
-            + "\nMend the manifest or the gene table."
-        )
+    problems += [*_problems(entries), *_unknown_samples(entries, table.samples)]
+    refuse(manifest, problems, "Mend the manifest or the gene table.")
+    patients = tuple(map(_patient, _by_patient(entries)))
     classes = tuple(sorted({p.label for p in patients}))
     return Cohort(manifest, patients, classes, table)
 
@@ -147,49 +147,40 @@ def check_classes(counts: dict[str, int], folds: int) -> None:
         )
 
 
-def _read_patients(manifest: Path) -> tuple[Patient, ...]:
-    table = read_sheet(manifest)
-    missing = [c for c in REQUIRED if c not in table.columns]
-    if missing:
-        raise CohortError(
-            f"The manifest {manifest} lacks the columns {', '.join(missing)}; it has "
-            f"{', '.join(map(str, table.columns))}. Columns are "
-            f"{', '.join(REQUIRED)} and, if wanted, {', '.join(OPTIONAL)}."
-        )
-    if table.empty:
-        raise CohortError(f"The manifest {manifest} names no patient. Add rows.")
-    rows = table.reindex(columns=[*REQUIRED, *OPTIONAL], fill_value="")
-    return tuple(_patient(row, manifest.parent) for row in rows.itertuples(index=False))
+def _by_patient(entries: Iterable[Entry]) -> Iterable[tuple[Entry, ...]]:
+    found: dict[str, tuple[Entry, ...]] = {}
+    for entry in entries:
+        found[entry.patient] = (*found.get(entry.patient, ()), entry)
+    return found.values()
 
 
-def _patient(row: object, base: Path) -> Patient:
-    cell = {name: str(getattr(row, name)) for name in (*REQUIRED, *OPTIONAL)}
-    slide = (base / cell["slide"]).resolve()
+def _patient(slides: tuple[Entry, ...]) -> Patient:
+    """Return a patient; rows agree on everything but the slide (and site)."""
+    first = slides[0]
     return Patient(
-        cell["patient"], slide, cell["sample"] or None, cell["label"], cell["site"]
+        first.patient,
+        slides,
+        first.sample or None,
+        first.label,
+        first.site,
+        first.days,
+        first.event,
     )
 
 
-def _problems(patients: Sequence[Patient], base: Path) -> list[str]:
-    unnamed = [f"row {i + 2}" for i, p in enumerate(patients) if not p.patient]
-    named = [p for p in patients if p.slide != base]  # an empty cell is the folder
+def _problems(entries: Sequence[Entry]) -> list[str]:
+    # a slide may be a folder: DICOM, OME-Zarr
+    lost = [e for e in entries if not e.slide.exists()]
+    unlabelled = [e for e in entries if not e.label]
     found = {
-        "rows without a patient": unnamed,
-        "patients named twice": twice(p.patient for p in patients),
-        "patients without a label": [p.patient for p in patients if not p.label],
-        "patients without a slide": [p.patient for p in patients if p.slide == base],
-        "slides that do not exist": [str(p.slide) for p in named if not _there(p)],
-        "slides used by two patients": twice(str(p.slide) for p in named),
-        "samples used by two patients": twice(p.sample or "" for p in patients),
+        "slides that do not exist": [f"row {e.row} {e.slide}" for e in lost],
+        "patients without a label": [f"row {e.row} {e.patient}" for e in unlabelled],
     }
     return [problem(what, values) for what, values in found.items() if values]
 
 
-def _there(patient: Patient) -> bool:
-    return patient.slide.exists()  # a folder is a slide too: DICOM, OME-Zarr
-
-
-def _unknown_samples(patients: Sequence[Patient], samples: Iterable[str]) -> list[str]:
+def _unknown_samples(entries: Sequence[Entry], samples: Iterable[str]) -> list[str]:
     known = set(samples)
-    lost = [p.sample for p in patients if p.sample and p.sample not in known]
-    return [problem("samples the gene table lacks", lost)] if lost else []
+    lost = [e for e in entries if e.sample and e.sample not in known]
+    told = [f"row {e.row} {e.sample}" for e in lost]
+    return [problem("samples the gene table lacks", told)] if told else []

@@ -75,16 +75,38 @@ def test_everything_that_is_wrong_is_listed_at_once(folder: Path) -> None:
     for line in (
         "rows without a patient (1): row 6",
         "rows without a slide (1): row 7",
-        "patterns that match no file (1): c/*.svs",
+        "patterns that match no file (1): row 5 'c/*.svs'",
         "days that are no number of 0 or more (1): row 4 '-3'",
         "events that are neither 1 nor 0 (1): row 5 'maybe'",
         "rows with only one of days and event (1): row 7",
-        "slides used by two patients (1)",
-        "samples used by two patients (1): S1 (P1, P2)",
-        "patients with more than one label (1): P1 (x, y)",
+        "a/1.svs (P1, P2; rows 2, 4)",
+        "samples used by two patients (1): S1 (P1, P2; rows 2, 3, 4)",
+        "patients with more than one label (1): P1 (x, y; rows 2, 3)",
         "Mend the manifest.",
     ):
         assert line in text
+
+
+def test_a_slide_may_have_its_own_um_per_px_and_areas(folder: Path) -> None:
+    (folder / "a/1.geojson").touch()
+    lines = ("patient,slide,mpp,tissue,include,exclude",)
+    path = manifest(folder, *lines, "P1,a/1.svs,0.25,,a/1.geojson,b", "P2,b/1.tif,,b,,")
+    first, second = read_manifest(path)
+    assert (first.mpp, first.tissue) == (0.25, None)
+    assert first.include == (folder / "a/1.geojson",)
+    assert first.exclude == (folder / "b",)
+    assert (second.mpp, second.tissue, second.include) == (None, folder / "b", ())
+
+
+def test_um_per_px_and_areas_that_cannot_be_are_told_with_their_rows(
+    folder: Path,
+) -> None:
+    path = manifest(
+        folder, "patient,slide,mpp,include", "P1,a/1.svs,0,", "P2,b/1.tif,0.5,x.json"
+    )
+    text = refusal(path)
+    assert "um/px that are no number above 0 (1): row 2 '0'" in text
+    assert "areas that do not exist (1): row 3 'x.json'" in text
 
 
 def test_a_slide_that_two_patterns_match_is_named_twice(folder: Path) -> None:

@@ -39,18 +39,18 @@ def test_everything_that_is_wrong_is_listed_at_once(drawn: Any) -> None:
     with pytest.raises(CohortError) as caught:
         read_cohort(drawn.manifest, drawn.genes)
     text = str(caught.value)
-    assert "named twice (1): P02" in text
-    assert "do not exist (1)" in text
+    assert "more than one sample (1): P02 (S02, S03; rows 4, 5)" in text
+    assert "do not exist (1): row 5 " in text
     assert "P99.tif" in text
-    assert "the gene table lacks (1): S77" in text
-    assert "without a label (1): P07" in text
-    assert "without a slide (1): P08" in text
-    assert "used by two patients (1)" in text
+    assert "the gene table lacks (1): row 7 S77" in text
+    assert "without a label (1): row 9 P07" in text
+    assert "rows without a slide (1): row 10" in text
+    assert "P11.tif (P10, P11; rows 12, 13)" in text
 
 
 def test_a_missing_column_is_named_with_those_there_are(drawn: Any) -> None:
     edit(drawn.manifest, "patient,slide", "patient,picture")
-    with pytest.raises(CohortError, match=r"lacks the columns slide.*picture"):
+    with pytest.raises(CohortError, match=r"lacks the columns slide; .*picture"):
         read_cohort(drawn.manifest, drawn.genes)
 
 
@@ -58,6 +58,41 @@ def test_a_column_named_twice_is_refused(drawn: Any) -> None:
     edit(drawn.manifest, "site", "Label")
     with pytest.raises(CohortError, match="more than one column label"):
         read_cohort(drawn.manifest, drawn.genes)
+
+
+def test_rows_and_patterns_make_several_slides_of_one_patient(drawn: Any) -> None:
+    (drawn.manifest.parent / "P00b.tif").touch()
+    edit(drawn.manifest, "P00,P00.tif", "P00,P00*.tif")
+    edit(drawn.manifest, "P02,P02.tif,S02,", "P00,P02.tif,S00,")
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    assert len(cohort) == 11
+    names = [entry.slide.name for entry in cohort.patients[0].slides]
+    assert names == ["P00.tif", "P00b.tif", "P02.tif"]
+
+
+def test_patients_of_many_slides_are_never_on_two_sides_of_a_split(
+    drawn: Any,
+) -> None:
+    lines = drawn.manifest.read_text().splitlines()
+    more = [line.replace(".tif", "b.tif") for line in lines[1:]]
+    for line in more:
+        (drawn.manifest.parent / line.split(",")[1]).touch()
+    drawn.manifest.write_text("\n".join([*lines, *more]) + "\n")
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    assert [len(p.slides) for p in cohort.patients] == [2] * 12
+    split = cohort.split(folds=3, fold=0, seed=0)
+    parts = [set(split.train), set(split.validation), set(split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 12
+
+
+def test_days_and_event_are_kept_beside_the_label(drawn: Any) -> None:
+    lines = drawn.manifest.read_text().splitlines()
+    known = [f"{lines[0]},days,event", f"{lines[1]},365,1"]
+    known += [f"{line},," for line in lines[2:]]
+    drawn.manifest.write_text("\n".join(known) + "\n")
+    first, second, *_ = read_cohort(drawn.manifest, drawn.genes).patients
+    assert (first.days, first.event) == (365.0, True)
+    assert (second.days, second.event) == (None, None)
 
 
 def test_a_class_too_small_for_the_folds_is_named_with_its_count(drawn: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import ImageCms
 
+from napari_gimp.cohorts.manifest import Entry
 from napari_gimp.errors import CohortError
 from napari_gimp.patches.encoders import Encoder, load_encoder
 from napari_gimp.patches.store import FeatureStore
@@ -56,7 +57,7 @@ def patient(tmp_path: Path) -> Patient:
         **PER_CM,
         iccprofile=lab_profile(),
     )
-    return Patient("P1", path, None, "benign", "here")
+    return Patient("P1", (Entry(path),), None, "benign", "here")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_a_slide_without_um_per_px_is_refused_with_the_way_to_state_it(
     tifffile.imwrite(
         path, np.full((512, 512, 3), 200, np.uint8), photometric="rgb", tile=(256, 256)
     )
-    patient = Patient("P7", path, None, "benign", "here")
+    patient = Patient("P7", (Entry(path),), None, "benign", "here")
     store = FeatureStore(tmp_path / "features")
 
     with pytest.raises(CohortError, match=r"patient P7 .*convert SLIDE .*--mpp VALUE"):
@@ -114,7 +115,7 @@ def test_a_grey_slide_is_refused_with_what_it_is(
     path = tmp_path / "grey.tif"
     grey = np.full((512, 512), 200, np.uint8)
     tifffile.imwrite(path, grey, tile=(256, 256), **PER_CM)
-    patient = Patient("P8", path, None, "benign", "here")
+    patient = Patient("P8", (Entry(path),), None, "benign", "here")
     store = FeatureStore(tmp_path / "features")
 
     with pytest.raises(CohortError, match=r"patient P8 .*1 grey channel of uint8"):
