@@ -12,9 +12,10 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from napari_gimp._qt.folded import Folded
-from napari_gimp._qt.gene_report import Found, capital, find
+from napari_gimp._qt.gene_report import Found, find
 from napari_gimp._qt.parts import Dock, Form, Notice, PathField, allow, ask_file
 from napari_gimp._qt.scene import Scene
+from napari_gimp._qt.wording import capital
 from napari_gimp.jobs import Job, read_job
 from napari_gimp.session import guess_sample, looks_like_spots
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from napari_gimp.explain.models import ListedModel
     from napari_gimp.genes.table import GeneTable
 
-TITLE = "2  Genes"
+TITLE = "4  Genes"
 PATTERNS = (
     "Gene tables (*.csv *.tsv *.txt *.gct *.parquet *.h5ad *.gz *.zip);;All files (*)"
 )

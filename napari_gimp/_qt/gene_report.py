@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_gimp._qt.wording import capital, count
 from napari_gimp.errors import GeneError
-from napari_gimp.explain.checks import FEW_GENES
-from napari_gimp.genes.mapping import sentences, some
+from napari_gimp.genes.mapping import sentences
+from napari_gimp.genes.wording import some
 from napari_gimp.session import looks_like_spots
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Found:
         The model's genes, None for a model without.
     share
         Part of the panel that the sample has, None where there is nothing to compare.
-    question
-        What must be answered before a run, "" where nothing.
+    question, consent
+        What must be answered before a run, and with what; "" where nothing.
     refusal
         Why the table cannot go with the model, "" if it can.
     """
@@ -68,12 +69,8 @@ class Found:
     panel: Panel | None = None
     share: float | None = None
     question: str = ""
+    consent: str = ""
     refusal: str = ""
-
-    @property
-    def consent(self) -> str:
-        """What to tick to answer the question."""
-        return f"Run with {percent(self.share)} of the panel"
 
 
 def find(
@@ -162,13 +159,15 @@ def _compare(found: Found) -> Found:
     profile, panel = found.profile, found.panel
     if profile is None or panel is None:
         return found
-    report = align(profile, panel).report
-    total = len(panel.genes)
-    share = len(report.matched) / total
+    aligned, total = align(profile, panel), len(panel.genes)
+    share = len(aligned.report.matched) / total
     line = f"{found.line} {percent(share)} of the model's {count(total, 'gene')} found."
-    question = _question(len(report.matched), total) if share < FEW_GENES else ""
-    facts = (*_facts_of_panel(report, total), *found.facts)
-    return replace(found, line=line, facts=facts, share=share, question=question)
+    facts = (*_facts_of_panel(aligned.report, total), *found.facts)
+    found = replace(found, line=line, facts=facts, share=share)
+    if (question := aligned.question) is None:
+        return found
+    text = f"{capital(question.text)}."
+    return replace(found, question=text, consent=question.answer)
 
 
 def _facts_of_panel(report: AlignReport, total: int) -> tuple[Fact, ...]:
@@ -183,14 +182,6 @@ def _facts_of_panel(report: AlignReport, total: int) -> tuple[Fact, ...]:
     return tuple(fact for fact in facts if fact.text)
 
 
-def _question(matched: int, total: int) -> str:
-    return (
-        f"Only {matched:,} of the model's {total:,} genes ({percent(matched / total)}) "
-        "are in the table. The others count as average, so the genes say less than "
-        f"they could; below {FEW_GENES:.0%} a run needs your word."
-    )
-
-
 def _profile(table: GeneTable, sample: str | None, summed: bool) -> Profile | None:
     if summed:
         return table.pseudobulk()
@@ -198,7 +189,7 @@ def _profile(table: GeneTable, sample: str | None, summed: bool) -> Profile | No
 
 
 def _scale(table: GeneTable) -> str:
-    evidence = getattr(table, "scale_evidence", "")
+    evidence = getattr(table, "judged_from", "")
     return "\n".join(filter(None, (capital(SCALES[table.scale]), evidence)))
 
 
@@ -225,18 +216,6 @@ def _all(names: Sequence[str]) -> str:
     return ", ".join(names[:TIP_NAMES]) + tail
 
 
-def count(number: int, what: str) -> str:
-    """Return "1 gene" or "1,544 genes"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def percent(share: float | None) -> str:
-    """Return a part in whole percent, never rounded up to all."""
-    if share is None:
-        return "none"
-    return f"{100 if share == 1 else min(99, round(100 * share))} %"
-
-
-def capital(text: str) -> str:
-    """Return a text that begins with a capital and stands alone."""
-    return text[:1].upper() + text[1:]
+    """Return a part in whole percent, rounded down: 79.9 must not read 80."""
+    return "none" if share is None else f"{int(100 * share + 1e-9)} %"

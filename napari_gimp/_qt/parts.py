@@ -28,7 +28,7 @@ LABEL_PX = 112
 MIN_WIDTH_PX = 370
 
 # Readable on napari's dark and light themes alike: coloured edge, own text colour.
-_TONES = {"note": "#5c9ded", "warning": "#d9a441", "error": "#e0605e"}
+TONES = {"note": "#5c9ded", "warning": "#d9a441", "error": "#e0605e"}
 
 
 class Dock(QWidget):
@@ -153,7 +153,7 @@ class Notice(QLabel):
         """Show a text; tone is "note", "warning" or "error"."""
         self.setProperty("tone", tone)
         self.setStyleSheet(
-            f"QLabel {{ border-left: 3px solid {_TONES[tone]}; padding: 4px 8px; }}"
+            f"QLabel {{ border-left: 3px solid {TONES[tone]}; padding: 4px 8px; }}"
         )
         self.setText(text)
         self.setVisible(bool(text))

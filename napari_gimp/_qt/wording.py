@@ -48,4 +48,14 @@ def value(number: float, unit: str = "", *, signed: bool = False) -> str:
     return f"{text} {unit}".strip()
 
 
+def count(number: int, what: str, ending: str = "s") -> str:
+    """Return "1 gene", "1,544 genes" or, with another ending, "3 patches"."""
+    return f"{number:,} {what}{'' if number == 1 else ending}"
+
+
+def capital(text: str) -> str:
+    """Return a text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 _ENDINGS = {1: "st", 2: "nd", 3: "rd"}

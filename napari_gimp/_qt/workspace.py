@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from napari.viewer import Viewer
 
 from napari_gimp._qt.analyse import AnalyseDock
+from napari_gimp._qt.cohort import CohortDock
 from napari_gimp._qt.genes import GenesDock
 from napari_gimp._qt.maps import MapsDock
 from napari_gimp._qt.parts import Dock
@@ -18,7 +19,10 @@ from napari_gimp._qt.slide import SlideDock
 from napari_gimp._qt.train import TrainDock
 
 D = TypeVar("D", bound=Dock)
-TITLES = ("1 Slide", "2 Analyse", "3 Results", "4 Maps", "5 Genes", "6 Train")
+TITLES = (
+    *("1 Slide", "2 Analyse", "3 Results", "4 Maps", "5 Genes", "6 Train"),
+    "7 Cohort",
+)
 FULL_NAME = "{} (GIMP - slides and genes)"
 """napari's name of a plugin's dock: its menu then finds ours, and makes no second."""
 
@@ -33,7 +37,7 @@ class Workspace:
 
     Attributes
     ----------
-    slide, analyse, results, maps, genes, train
+    slide, analyse, results, maps, genes, train, cohort
         The docks.
     """
 
@@ -46,6 +50,7 @@ class Workspace:
         self.maps = _open(viewer, MapsDock, TITLES[3])
         self.genes = _open(viewer, GenesDock, TITLES[4])
         self.train = _open(viewer, TrainDock, TITLES[5])
+        self.cohort = _open(viewer, CohortDock, TITLES[6])
 
     def prepare(
         self,
