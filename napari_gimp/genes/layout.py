@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_gimp.errors import GeneError
 from napari_gimp.genes.identifiers import known_symbols
+from napari_gimp.genes.wording import counted, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 EXPRESSION_SUFFIX = "_rnaseq"
 OTHER_SUFFIXES = ("_cnv", "_mut", "_meth")
 ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?$")  # of any species
+COMMA = re.compile(r"-?\d+,\d+$")
+FEW_WORDS = 2
+"""A column of numbers and more words than this is a description, as chromosomes are."""
 SAMPLE_NAMES = (
     *("sample", "sample_id", "sampleid", "patient", "patient_id", "case_id"),
     *("case", "id", "barcode", "spot", "cell", "submitter_id"),
@@ -28,15 +32,22 @@ SAMPLE_NAMES = (
 ENTREZ_NAMES = ("entrez_gene_id", "entrez_id", "entrez", "entrezgene", "geneid")
 ROW_NAMES = frozenset((*SAMPLE_NAMES, *ENTREZ_NAMES, "gene_id", "gene"))
 """Columns of names, lower case: read as text even where they are numbers."""
+DESCRIBE_GENES = frozenset(
+    (
+        *(*ENTREZ_NAMES, "gene_id", "gene", "length", "gene_length", "gene_type"),
+        *("gene_name", "gene_symbol", "hugo_symbol", "symbol", "description", "name"),
+        *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end"),
+        *("strand", "cytoband", "gc_content", "biotype"),
+    )
+)
+"""Columns beside genes in rows, lower case; any other name may be a sample's."""
 NOT_GENES = frozenset(
     (
         *SAMPLE_NAMES,
         *("", "slide", "slide_id", "label", "site", "age", "sex", "gender", "grade"),
         *("stage", "censorship", "survival_months", "is_female", "train", "status"),
         *("oncotree_code", "time", "event", "os", "os_time", "x", "y", "batch"),
-        *(*ENTREZ_NAMES, "gene_id", "length", "chr", "start", "gene_type"),
-        *("gene_name", "gene_symbol", "hugo_symbol", "description", "name"),
-        *("end", "strand", "chromosome", "gene_length", "bmi", "height", "weight"),
+        *("bmi", "height", "weight", *DESCRIBE_GENES),
         *("days_to_birth", "days_to_death", "days_to_last_follow_up", "os_months"),
         *("total_counts", "n_counts", "n_genes", "n_unmapped", "n_multimapping"),
         *("n_nofeature", "n_ambiguous", "__no_feature", "__ambiguous"),
@@ -62,12 +73,40 @@ class Layout:
         Columns that hold expression.
     ignored
         Names of columns left out, apart from the one that names the rows.
+    known
+        How many known genes are in the header, and how many name rows.
     """
 
     genes_in_rows: bool
     names: int | None
     numbers: tuple[int, ...]
     ignored: tuple[str, ...]
+    known: tuple[int, int]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it: a table turned, in doubt, cut."""
+        in_header, in_rows = (f"{count:,}" if count else "none" for count in self.known)
+        turned = (
+            "genes were read from the rows of the table and samples from its columns: "
+            f"{in_rows} of the rows' names and {in_header} of the columns' are genes'"
+        )
+        doubtful = (
+            "genes were read from the columns of the table and samples from its rows: "
+            f"{in_header} of the columns' names are genes', but {in_rows} of the rows' "
+            "too"
+        )
+        left = f"columns not used as genes: {some(self.ignored)}"
+        doubt = 2 * min(self.known) >= max(self.known) > 0
+        return tuple(
+            note
+            for note, applies in (
+                (turned, self.genes_in_rows),
+                (doubtful, doubt and not self.genes_in_rows),
+                (left, self.ignored),
+            )
+            if applies
+        )
 
 
 def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
@@ -81,22 +120,25 @@ def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
     text = _text_columns(frame)
     found = {k: count_known(map(str, frame.iloc[:, k])) for k in text}
     names = max(found, key=lambda k: found[k], default=None)
-    in_header = sum(count_known(header))
-    in_rows = names is not None and sum(found[names]) > in_header
-    if not in_rows and not in_header:
+    known = (sum(count_known(header)), sum(found[names]) if names is not None else 0)
+    in_rows = known[1] > known[0]
+    if not any(known):
         names = _entrez_column(header, frame)
         in_rows = names is not None
     if not in_rows:
         names = _sample_column(header, text)
-    numbers = _expression_columns(header, {*text, names})
+    cells = {k: map(str, frame.iloc[:, k]) for k in text if k != names}
+    text = [k for k in cells if _is_text(header[k], cells[k], in_rows=in_rows)]
+    numbers = _expression_columns(header, {*text, names}, in_rows=in_rows)
     if not numbers:
+        named = some([name or "(unnamed)" for name in header])
         raise GeneError(
-            f"no column of the table holds expression; its columns are "
-            f"{', '.join(header[:6])} ...; give one column (or row) of numbers per gene"
+            f"no column of the table holds expression; its columns are {named}; give "
+            "one column (or row) of numbers per gene"
         )
     left = set(range(len(header))) - {names, *numbers}
     ignored = tuple(header[k] for k in sorted(left) if header[k])
-    return Layout(in_rows, names, numbers, ignored)
+    return Layout(in_rows, names, numbers, ignored, known)
 
 
 def count_known(names: Iterable[str]) -> tuple[int, int]:
@@ -141,6 +183,43 @@ def _text_columns(frame: pd.DataFrame) -> list[int]:
     return [k for k in text if not frame.iloc[:, k].isna().all()]
 
 
+def _is_text(header: str, cells: Iterable[str], *, in_rows: bool) -> bool:
+    """Return whether a column that was not read as numbers holds none.
+
+    Raises
+    ------
+    GeneError
+        If it is a gene's or sample's, with a few words among its numbers: left out,
+        it would be lost as a whole.
+    """
+    described = header.lower() in DESCRIBE_GENES
+    if described if in_rows else not is_known(clean_symbol(header)):
+        return True
+    values = [cell for cell in map(str.strip, cells) if cell != "nan"]
+    if wrong := next(filter(COMMA.match, values), None):
+        raise GeneError(
+            f"the gene table has numbers with a comma, such as {wrong} in {header}; "
+            "these may be decimals or thousands: export it with decimal points and "
+            "nothing between thousands"
+        )
+    words = [cell for cell in values if not _is_number(cell)]
+    if words and 2 * len(words) < len(values) and len(set(words)) <= FEW_WORDS:
+        raise GeneError(
+            f"{counted(words, 'cell', 'cells')} of {header} in the gene table "
+            f"{'is' if len(words) == 1 else 'are'} no number "
+            f"({some(sorted(set(words)))}); leave a cell without a value empty"
+        )
+    return bool(words)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def _entrez_column(header: Sequence[str], frame: pd.DataFrame) -> int | None:
     """Return a column called Entrez of whole numbers, which symbols would precede."""
     for k, name in enumerate(header):
@@ -163,8 +242,10 @@ def _sample_column(header: Sequence[str], text: Sequence[int]) -> int | None:
 
 
 def _expression_columns(
-    header: Sequence[str], taken: set[int | None]
+    header: Sequence[str], taken: set[int | None], *, in_rows: bool
 ) -> tuple[int, ...]:
     left = [k for k in range(len(header)) if k not in taken]
+    if in_rows:
+        return tuple(k for k in left if header[k].lower() not in DESCRIBE_GENES)
     marked = [k for k in left if header[k].endswith(EXPRESSION_SUFFIX)]
     return tuple(marked or [k for k in left if may_be_gene(header[k])])

@@ -23,10 +23,11 @@ from napari_gimp.genes.identifiers import (
     identifiers,
     known_symbols,
 )
+from napari_gimp.genes.layout import ENSEMBL
 from napari_gimp.genes.scale import Values
+from napari_gimp.genes.wording import counted, some
 
 Why = Literal["ensembl", "entrez", "date", "case", "previous", "alias"]
-ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?$")
 SYMBOL_AND_ENTREZ = re.compile(r"([^|]+)\|(\d+)$")
 CLONE = re.compile(r"[A-Z]{2}\d{6}\.\d+$")
 """What Ensembl calls a gene that has no official symbol, such as AC004086.1."""
@@ -157,53 +158,57 @@ def sentences(report: MappingReport) -> tuple[str, ...]:
 def _of_repeats(report: MappingReport) -> tuple[str, ...]:
     repeated = report.duplicates
     note = (
-        f"{len(repeated)} genes come more than once ({some(repeated)}); the first of "
-        "each is used, nothing is averaged"
+        f"{counted(repeated, 'gene comes', 'genes come')} more than once "
+        f"({some(repeated)}); the first of each is used, nothing is averaged"
     )
     return (note,) if repeated else ()
 
 
 def _of_names(report: MappingReport) -> tuple[str, ...]:
-    dates, case = report.changed("date"), report.changed("case")
     numbers = (*report.changed("ensembl"), *report.changed("entrez"))
+    numbered = "Ensembl or Entrez number"
+    read = (f"{numbered} was read as a symbol", f"{numbered}s were read as symbols")
+    case, cases = report.changed("case"), ("gene name was", "gene names were")
+    unmapped, nobody = report.unmapped, ("name is no gene's", "names are no gene's")
+    several = [f"{n} ({' or '.join(g)})" for n, g in report.ambiguous]
+    may_be = ("gene name is that of several genes", "gene names are each of several")
+    told = {
+        f"{counted(numbers, *read)} ({_some_changes(numbers)})": numbers,
+        f"{counted(unmapped, *nobody)} in {report.source} ({some(unmapped)}), left as "
+        "written; HGNC's complete set knows more: save it and set "
+        f"{VARIABLE} to its path": unmapped,
+        f"{counted(case, *cases)} written in another case "
+        f"({_some_changes(case)})": case,
+        f"{counted(several, *may_be)}, left as written ({some(several)})": several,
+    }
+    return (*_of_dates(report), *(text for text, names in told.items() if names))
+
+
+def _of_dates(report: MappingReport) -> tuple[str, ...]:
+    restored = report.changed("date")
     spoiled = [name for name, _ in report.ambiguous if date_of(name)]
     spoiled += [name for name in report.unmapped if date_of(name)]
-    several = [f"{n} ({' or '.join(g)})" for n, g in report.ambiguous]
-    unmapped = report.unmapped
-    told = {
-        f"{len(numbers)} Ensembl or Entrez numbers were read as symbols "
-        f"({_some_changes(numbers)})": len(numbers),
-        f"{len(unmapped)} names are no gene's in {report.source} ({some(unmapped)}) "
-        "and were left as written; HGNC's complete set knows more: save it and set "
-        f"{VARIABLE} to its path": len(unmapped),
-        f"{len(dates) + len(spoiled)} gene names were turned into dates by a "
-        f"spreadsheet; restored: {_some_changes(dates) or 'none'}; not: "
-        f"{some(spoiled) or 'none'}": len(dates) + len(spoiled),
-        f"{len(case)} gene names were written in another case "
-        f"({_some_changes(case)})": len(case),
-        f"{len(several)} gene names may be several genes and were left as written "
-        f"({some(several)})": len(several),
-    }
-    return tuple(text for text, count in told.items() if count)
+    dates = (*restored, *spoiled)
+    turned = ("gene name was turned into a date", "gene names were turned into dates")
+    note = (
+        f"{counted(dates, *turned)} by a spreadsheet; "
+        f"restored: {_some_changes(restored) or 'none'}; not: {some(spoiled) or 'none'}"
+    )
+    return (note,) if dates else ()
 
 
 def _of_values(report: MappingReport) -> tuple[str, ...]:
     unmeasured, constant = report.unmeasured, report.constant
+    blank, gene = range(report.missing_values), ("gene has", "genes have")
+    cell = ("cell holds no number and counts", "cells hold no number and count")
     told = {
-        f"{len(unmeasured)} genes have no value in any sample ({some(unmeasured)}); "
-        "they count as missing": len(unmeasured),
-        f"{report.missing_values:,} cells hold no number; they count as missing, "
-        "nothing is filled in": report.missing_values,
-        f"{len(constant)} genes have the same value in all samples "
-        f"({some(constant)})": len(constant),
+        f"{counted(unmeasured, *gene)} no value in any sample, which is taken as "
+        f"missing ({some(unmeasured)})": unmeasured,
+        f"{counted(blank, *cell)} as missing; nothing is filled in": blank,
+        f"{counted(constant, *gene)} the same value in all samples "
+        f"({some(constant)})": constant,
     }
-    return tuple(text for text, count in told.items() if count)
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return tuple(text for text, found in told.items() if found)
 
 
 def _some_changes(changes: Sequence[Change]) -> str:
@@ -271,8 +276,10 @@ def _other_names(
 
 
 def _is_unmapped(name: str, genes: tuple[str, ...], known: Identifiers) -> bool:
+    if genes or name in known_symbols():
+        return False
     is_number = name.isdigit() or bool(ENSEMBL.match(name) or date_of(name))
-    return not genes and (is_number or (known.complete and not CLONE.match(name)))
+    return is_number or (known.complete and not CLONE.match(name))
 
 
 def _check_species(written: Iterable[str]) -> None:

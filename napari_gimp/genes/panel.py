@@ -16,15 +16,27 @@ from numpy.typing import NDArray
 
 from napari_gimp.errors import GeneError
 from napari_gimp.genes.identifiers import identifiers
-from napari_gimp.genes.mapping import some
 from napari_gimp.genes.scale import Scale, Values, to_log2
 from napari_gimp.genes.table import GeneTable, Profile
+from napari_gimp.genes.wording import counted, some
 
 PanelScale = Literal["log2", "zscore"]
 CLIP = 5.0
 """z-scores beyond are clipped, as in training."""
 LEAST_MATCHED = 0.8
 """A profile with less of a panel is mostly the training mean: the user is asked."""
+FEW_COUNTED = 2000
+"""The sum over fewer genes is not the sample's depth of sequencing."""
+SHIFTED = 1.5
+"""A profile whose median z is beyond is on another scale than the training samples:
+each of 700 samples of three TCGA cohorts lies within 0.45 of the rest of its own."""
+CALLED: dict[Scale, str] = {
+    "counts": "counts",
+    "linear": "TPM, FPKM or the like",
+    "log2": "log2 expression",
+    "zscore": "z-scores",
+}
+CONVERTED: dict[Scale, str] = {"counts": "log2(CPM + 1)", "linear": "log2(x + 1)"}
 LEAST_SD = 1e-3
 """Genes that vary less than this (log2 units) in training carry nothing."""
 
@@ -200,6 +212,7 @@ def align(profile: Profile, panel: Panel) -> Aligned:
     GeneError
         If no gene matches, or the profile's scale is not one the panel can take.
     """
+    _check_scale(profile, panel)
     values = profile.values[None]
     raw, present = _standardise(values, profile.genes, profile.scale, panel)
     outside = np.abs(raw[0]) > CLIP
@@ -208,7 +221,11 @@ def align(profile: Profile, panel: Panel) -> Aligned:
         matched=_where(panel.genes, present[0]),
         missing=_where(panel.genes, ~present[0]),
         out_of_range=_where(panel.genes, outside),
-        notes=(*_notes(profile, present[0], outside), *_told(renamed)),
+        notes=(
+            *_of_presence(present[0], outside),
+            *_told(renamed),
+            *_of_scale(profile, raw[0][present[0]]),
+        ),
         renamed=renamed,
     )
     return Aligned(raw[0].clip(-CLIP, CLIP), present[0], report)
@@ -216,6 +233,7 @@ def align(profile: Profile, panel: Panel) -> Aligned:
 
 def align_table(table: GeneTable, panel: Panel) -> tuple[Values, NDArray[np.bool_]]:
     """Return z (S, G) and present (S, G) of all samples at once; see `align`."""
+    _check_scale(table, panel)
     raw, present = _standardise(table.values, table.genes, table.scale, panel)
     return raw.clip(-CLIP, CLIP), present
 
@@ -249,15 +267,14 @@ def _renamed(
 
 def _told(renamed: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     names = some([f"{gene} as {written}" for gene, written in renamed])
-    note = f"{len(renamed)} genes are in the table under another name ({names})"
-    return (note,) if renamed else ()
+    count = counted(renamed, "gene is", "genes are")
+    return (f"{count} in the table under another name ({names})",) if renamed else ()
 
 
 def _standardise(
     values: Values, genes: Sequence[str], scale: Scale, panel: Panel
 ) -> tuple[Values, NDArray[np.bool_]]:
     """Return z (S, G) before clipping, 0 where missing, and present (S, G)."""
-    _check_scale(scale, panel)
     expression = values if scale == "zscore" else to_log2(values, scale)
     column = np.array(columns_of(panel.genes, genes))
     found = expression[:, column]
@@ -268,17 +285,20 @@ def _standardise(
     return np.where(present, z, 0).astype(np.float32), present
 
 
-def _check_scale(scale: Scale, panel: Panel) -> None:
-    if (scale == "zscore") == (panel.scale == "zscore"):
+def _check_scale(given: Profile | GeneTable, panel: Panel) -> None:
+    """Refuse z-scores where expression is needed, and the reverse."""
+    if (given.scale == "zscore") == (panel.scale == "zscore"):
         return
-    if scale == "zscore":
+    seen = f" ({given.judged_from})" if given.judged_from else ""
+    if given.scale == "zscore":
         raise GeneError(
-            "the gene table holds z-scores of its own cohort, which mean nothing to a "
-            "model trained on log2 expression; give counts, TPM/FPKM or log2 values"
+            f"the gene table holds z-scores of its own cohort{seen}, which mean "
+            "nothing to a model trained on log2 expression; give counts, TPM/FPKM or "
+            "log2 values"
         )
     raise GeneError(
-        f"the gene table holds {scale} values, but the model was trained on z-scores "
-        "of its cohort; give the same kind of z-scores"
+        f"the gene table holds {CALLED[given.scale]}{seen}, but the model was trained "
+        "on z-scores of its cohort; give the same kind of z-scores"
     )
 
 
@@ -295,17 +315,36 @@ def _nothing_matches(genes: Sequence[str], panel: Panel, known: bool) -> str:
     )
 
 
-def _notes(
-    profile: Profile, present: NDArray[np.bool_], outside: NDArray[np.bool_]
+def _of_presence(
+    present: NDArray[np.bool_], outside: NDArray[np.bool_]
 ) -> tuple[str, ...]:
     total, missing = len(present), int((~present).sum())
-    few = profile.scale == "counts" and len(profile.genes) < 2000
+    lacks = "genes is missing; it is" if missing == 1 else "genes are missing; they are"
+    beyond = counted(np.flatnonzero(outside), "gene is", "genes are")
     notes = {
-        f"{missing} of {total} genes are missing; they are taken as the training "
-        "mean": missing > 0,
-        f"{int(outside.sum())} genes are more than {CLIP:g} sd from the training mean "
-        "and were clipped": bool(outside.any()),
-        f"counts were normalised by the sum over only {len(profile.genes)} genes": few,
+        f"{missing:,} of {total:,} {lacks} taken as the training mean": missing > 0,
+        f"{beyond} more than {CLIP:g} sd from the training mean, where values are "
+        "clipped": bool(outside.any()),
+    }
+    return tuple(text for text, applies in notes.items() if applies)
+
+
+def _of_scale(profile: Profile, z: Values) -> tuple[str, ...]:
+    """Say how the numbers were converted, and where they seem to be something else."""
+    seen = f" ({profile.judged_from})" if profile.judged_from else ""
+    counts, few = profile.scale == "counts", len(profile.genes) < FEW_COUNTED
+    shift = float(np.median(z))
+    side = "above" if shift > 0 else "below"
+    notes = {
+        f"the table holds {CALLED[profile.scale]}{seen}, converted to "
+        f"{CONVERTED.get(profile.scale)} as the model was trained": profile.scale
+        in CONVERTED,
+        "counts were normalised by the sum over only "
+        f"{counted(profile.genes, 'gene', 'genes')}": counts and few,
+        f"half of the genes lie more than {abs(shift):.1f} sd {side} the training "
+        f"mean: the table, read as {CALLED[profile.scale]}{seen}, may be on another "
+        "scale, such as a logarithm of another base or of raw counts": abs(shift)
+        > SHIFTED,
     }
     return tuple(text for text, applies in notes.items() if applies)
 

@@ -25,10 +25,10 @@ from napari_gimp.genes.mapping import (
     MappingReport,
     map_names,
     sentences,
-    some,
     with_values,
 )
 from napari_gimp.genes.scale import Scale, Values, detect_scale
+from napari_gimp.genes.wording import some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +48,15 @@ class Profile:
         (G,) float32; NaN where not measured.
     scale
         What the numbers mean.
+    judged_from
+        What that was judged from; "" if nobody judged.
     """
 
     sample: str
     genes: tuple[str, ...]
     values: Values
     scale: Scale
+    judged_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,10 @@ class GeneTable:
         (S, G) float32; NaN where not measured.
     scale
         What the numbers mean, judged by the numbers.
-    duplicates
-        Genes the file holds more than once; their first occurrence is kept.
-    notes
-        What a user should know about the reading.
+    judged_from
+        What was seen of the numbers; "" if nobody judged.
+    reading
+        What a user should know of the reading, apart from the names of genes.
     mapping
         What became of the genes' names.
 
@@ -87,8 +90,8 @@ class GeneTable:
     genes: tuple[str, ...]
     values: Values
     scale: Scale
-    duplicates: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    judged_from: str = ""
+    reading: tuple[str, ...] = ()
     mapping: MappingReport = field(default_factory=lambda: MappingReport(0))
 
     def __post_init__(self) -> None:
@@ -97,6 +100,16 @@ class GeneTable:
                 f"{len(self.samples)} samples and {len(self.genes)} genes need values "
                 f"of that shape, got {self.values.shape}"
             )
+
+    @property
+    def duplicates(self) -> tuple[str, ...]:
+        """Genes the file holds more than once; their first occurrence is kept."""
+        return self.mapping.duplicates
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know, as sentences; see `relevance.notes_for`."""
+        return (*sentences(self.mapping), *self.reading)
 
     def profile(self, sample: str) -> Profile:
         """Return the profile of a sample; blanks around its name do not count.
@@ -117,7 +130,7 @@ class GeneTable:
                 f"the sample {sample} has {len(rows)} rows with different values; keep "
                 "one, or use the pseudobulk of a table of spots or cells"
             )
-        return Profile(sample, self.genes, found[0], self.scale)
+        return Profile(sample, self.genes, found[0], self.scale, self.judged_from)
 
     def pseudobulk(self) -> Profile:
         """Return the sum of all rows: spots or cells of one patient.
@@ -133,7 +146,8 @@ class GeneTable:
                 "values; give raw counts per spot or cell, or name a sample"
             )
         total = np.asarray(np.nansum(self.values, axis=0, dtype=np.float64))
-        return Profile("pseudobulk", self.genes, total.astype(np.float32), "counts")
+        summed = total.astype(np.float32)
+        return Profile("pseudobulk", self.genes, summed, "counts", self.judged_from)
 
 
 def read_table(path: Path) -> GeneTable:
@@ -161,7 +175,7 @@ def read_table(path: Path) -> GeneTable:
     values = _numbers(frame.iloc[:, columns], path)
     named = [header[k] for k in columns]
     rows = _row_names(frame, layout)
-    notes = (*sheet.notes, *_ignored(layout.ignored))
+    notes = (*sheet.notes, *layout.notes)
     if layout.genes_in_rows:
         return _table([clean_symbol(name) for name in named], rows, values.T, notes)
     return _table(rows, named, values, notes)
@@ -180,10 +194,26 @@ def _table(
     repeated = tuple(g for g, count in Counter(naming.names).items() if count > 1)
     kept = _columns(values, list(first.values()))
     report = with_values(replace(naming.report, duplicates=repeated), first, kept)
-    told = (*sentences(report), *notes)
-    scale = detect_scale(_of_known(kept, tuple(first)))
+    judged = detect_scale(_of_known(kept, tuple(first)))
     return GeneTable(
-        tuple(samples), tuple(first), kept, scale, repeated, told, mapping=report
+        samples=tuple(samples),
+        genes=tuple(first),
+        values=kept,
+        scale=judged.scale,
+        judged_from=judged.judged_from,
+        reading=(*notes, *_unknown(samples, tuple(first))),
+        mapping=report,
+    )
+
+
+def _unknown(samples: Sequence[str], genes: Sequence[str]) -> tuple[str, ...]:
+    """Ask whether the table is turned, where no name tells."""
+    if any(map(is_known, genes)):
+        return ()
+    return (
+        "no name in the table is that of a known gene, so its columns were taken for "
+        f"genes ({some(genes)}) and its rows for samples ({some(samples)}); if it is "
+        "the other way round, turn the table",
     )
 
 
@@ -198,10 +228,6 @@ def _of_known(values: Values, genes: Sequence[str]) -> Values:
     """Return the columns of known genes: one column of days would look like TPM."""
     known = [k for k, gene in enumerate(genes) if is_known(gene)]
     return values[:, known] if known else values
-
-
-def _ignored(names: Sequence[str]) -> tuple[str, ...]:
-    return (f"columns not used as genes: {some(names)}",) if names else ()
 
 
 def _absent(sample: str, samples: Sequence[str]) -> str:

@@ -107,7 +107,10 @@ def test_a_date_that_may_be_two_genes_is_left_and_told(written: str) -> None:
     assert naming.names == (written, "TP53")
     ((name, genes),) = naming.report.ambiguous
     assert (name, len(genes)) == (written, 2)
-    assert any("turned into dates" in note for note in sentences(naming.report))
+    assert any(
+        "turned into a date by a spreadsheet" in note
+        for note in sentences(naming.report)
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,5 +197,5 @@ def test_values_that_say_nothing_are_told_and_nothing_is_filled() -> None:
     assert report.unmeasured == ("B",)
     assert report.missing_values == 1
     told = " ".join(sentences(report))
-    assert "1 cells hold no number" in told
+    assert "1 cell holds no number" in told
     assert "nothing is filled in" in told
