@@ -90,10 +90,31 @@ def test_no_access_is_one_sentence_with_where_to_ask(
         load_encoder("uni")
 
     assert str(caught.value) == (
-        "UNI could not be loaded (401 Client Error); it is gated: ask for access at "
+        "UNI could not be loaded (401 Client Error); UNI is gated: ask for access at "
         "https://huggingface.co/MahmoodLab/UNI, log in with `hf auth login` and try "
         "again, or give its weights as uni=FILE"
     )
+
+
+@pytest.mark.parametrize("name", ["uni", "conch-v1.5"])
+def test_a_missing_library_does_not_hide_where_to_ask(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("timm", "transformers"):
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setenv(hub.TRUST, "1")
+
+    with pytest.raises(EncoderError, match=r"pip install \w+; .* ask for access at h"):
+        load_encoder(name)
+
+
+def test_an_open_preset_without_its_library_says_only_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+
+    with pytest.raises(EncoderError, match=r"pip install timm$"):
+        load_encoder("ctranspath")
 
 
 def test_code_of_a_hub_is_not_run_unasked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,7 @@ def kind_of(path: Path) -> str:
     EncoderError
         If the file is missing, damaged or of no known kind.
     """
-    if not path.is_file():
-        raise EncoderError(f"there is no encoder file {path}; check the path")
+    _check_there(path)
     if path.suffix == ".safetensors":
         return "weights"
     if not zipfile.is_zipfile(path):
@@ -57,6 +56,11 @@ def kind_of(path: Path) -> str:
     return "torchscript" if scripted else "weights"
 
 
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise EncoderError(f"there is no encoder file {path}; check the path")
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the named tensors of a safetensors file or of a .pt.
 
@@ -71,6 +75,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _check_there(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

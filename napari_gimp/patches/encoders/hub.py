@@ -39,8 +39,9 @@ def load_preset(name: str, *, mpp: float | None = None) -> ModuleEncoder:
     preset = PRESETS[name]
     try:
         network = LOADERS[preset.loader](preset)
-    except EncoderError:
-        raise
+    except EncoderError as error:  # of ours: a library is missing, code is not trusted
+        also = f"; {_ask(preset)}" if preset.gated else ""
+        raise EncoderError(f"{error}{also}") from error
     except Exception as error:  # each hub client has its own classes of refusal
         raise EncoderError(_refusal(preset, error)) from error
     return _encoder(preset, network, mpp=mpp, given=name)
@@ -106,17 +107,22 @@ def _encoder(
 
 def _refusal(preset: Preset, error: Exception) -> str:
     """Return the one sentence for a preset that its hub did not hand out."""
-    ask = (
-        f"it is gated: ask for access at {preset.page}, log in with `hf auth login`"
-        if preset.gated
-        else f"it is open: see {preset.page}, check the network"
-    )
+    ask = _ask(preset) if preset.gated else f"it is open: see {preset.page}"
+    then = "" if preset.gated else ", check the network"
     local = (
         f", or give its weights as {preset.name}=FILE" if preset.architecture else ""
     )
     return (
-        f"{preset.title} could not be loaded ({_first_line(error)}); {ask} and try "
-        f"again{local}"
+        f"{preset.title} could not be loaded ({_first_line(error)}); {ask}{then} and "
+        f"try again{local}"
+    )
+
+
+def _ask(preset: Preset) -> str:
+    """Return how one comes by the access that a gated preset needs."""
+    return (
+        f"{preset.title} is gated: ask for access at {preset.page}, log in with `hf "
+        "auth login`"
     )
 
 
