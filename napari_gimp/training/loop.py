@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _keep(
     metrics = {"validation": dict(done.metrics), "epoch": done.epoch}
     model = prepared.model
     card = replace(prepared.card, metrics=metrics, choices=_settled(run, prepared))
-    state = TrainingState(trainer.progress, _plain(run), prepared.bags.split)
+    state = TrainingState(trainer.progress, run.as_dict(), prepared.bags.split)
 
     def fill(folder: Path) -> None:
         save(folder, model, card, prepared.decoder)
@@ -193,7 +193,7 @@ def _open_folder(folder: RunFolder, run: RunConfig, *, resume: bool) -> None:
             "another folder as `out`."
         )
     if resume and find_folder(folder.last):
-        _check_same(TrainingState.read(folder.last).run, _plain(run))
+        _check_same(TrainingState.read(folder.last).run, run.as_dict())
     sign_in(folder)
     folder.stop.unlink(missing_ok=True)
     run.write(folder.config)
@@ -254,9 +254,3 @@ def _greeting(run: RunConfig, prepared: Prepared, last: Path | None) -> str:
         f"{how}: {len(bags.train)} patients train, {len(bags.validation)} validate, "
         f"{len(bags.test)} are held out; {len(bags.panel.genes)} genes."
     )
-
-
-def _plain(run: RunConfig) -> dict[str, Any]:
-    """Return the configuration as values that JSON holds and gives back equal."""
-    content = asdict(run)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in content.items()}

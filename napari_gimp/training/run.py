@@ -14,7 +14,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_gimp.errors import RunError
+from napari_gimp.errors import PatchError, RunError
+from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.training.plan import DEFAULT_PLANS, STAGES, Plan, Stage, check
 
 Grouping = Literal["contiguous", "pathway", "correlation"]
@@ -24,6 +25,7 @@ MODELS = ("gimp",)  # those of the registry that `train` has a loop for
 SIZES = ("tiny", "small", "base")
 _PATHS = ("manifest", "genes", "out", "start", "store")
 _SWITCHES = ("srgb",)
+_NUMBERS, _AREAS = ("stride_um", "min_tissue"), ("include", "exclude")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,11 @@ class RunConfig:
         Where patch features are kept; beside the manifest if None.
     srgb
         Convert colours from the slides' ICC profiles to sRGB.
+    patches
+        Where patches lie on every slide (`[patches]`); the manifest may name areas
+        of single slides.
     plan
-        The schedule.
+        The schedule (`[plan]`).
 
     Raises
     ------
@@ -72,6 +77,7 @@ class RunConfig:
     start: Path | None = None
     store: Path | None = None
     srgb: bool = False
+    patches: PatchPlan = field(default_factory=PatchPlan)
     plan: Plan = field(default_factory=Plan)
 
     def __post_init__(self) -> None:
@@ -98,9 +104,13 @@ class RunConfig:
         """Write the resolved configuration (absolute paths, every default)."""
         import tomli_w
 
-        content = {k: _plain(v) for k, v in asdict(self).items() if v is not None}
+        content = _without_none(self.as_dict())
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_text(path, tomli_w.dumps(content))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return values that JSON holds and gives back equal."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @property
     def feature_store(self) -> Path:
@@ -201,12 +211,13 @@ def _config_from(content: Mapping[str, Any], base: Path) -> RunConfig:
     ]
     if missing:
         raise RunError(f"run.toml lacks {', '.join(missing)}. Add the missing keys.")
-    values = {k: v for k, v in content.items() if k != "plan"}
+    values = {k: v for k, v in content.items() if k not in ("plan", "patches")}
     for key, value in values.items():
         _check_type(key, value, bool if key in _SWITCHES else str)
     paths = {k: (base / v).resolve() for k, v in values.items() if k in _PATHS}
     plan = _plan_from(content.get("plan", {}), values["stage"])
-    return RunConfig(**{**values, **paths, "plan": plan})
+    patches = _patches_from(content.get("patches", {}), base)
+    return RunConfig(**{**values, **paths, "plan": plan, "patches": patches})
 
 
 def _plan_from(content: Any, stage: Stage) -> Plan:
@@ -216,6 +227,36 @@ def _plan_from(content: Any, stage: Stage) -> Plan:
     for key, value in content.items():
         _check_type(key, value, type(getattr(default, key)))
     return replace(default, **content)
+
+
+def _patches_from(content: Any, base: Path) -> PatchPlan:
+    """Return where patches lie; areas are relative to the run file's folder."""
+    _check_type("patches", content, dict)
+    _check_keys(content, _names(PatchPlan), "[patches]")
+    values = {key: _patch_value(key, value, base) for key, value in content.items()}
+    try:
+        return PatchPlan(**values)
+    except PatchError as error:
+        raise RunError(f"{error} Change [patches] of run.toml.") from error
+
+
+def _patch_value(key: str, value: Any, base: Path) -> Any:
+    if key in _NUMBERS:
+        _check_type(key, value, float)
+        return value
+    if key == "tissue":
+        _check_type(key, value, str)
+        return (base / value).resolve()
+    _check_texts(key, value)
+    return tuple((base / v).resolve() if key in _AREAS else v for v in value)
+
+
+def _check_texts(key: str, value: object) -> None:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise RunError(
+            f"The key {key!r} is {value!r}; it must be a list of texts. Change "
+            "run.toml."
+        )
 
 
 def _names(cls: type) -> list[str]:
@@ -243,5 +284,16 @@ def _check_type(key: str, value: object, kind: type) -> None:
         )
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
     return value.as_posix() if isinstance(value, Path) else value
+
+
+def _without_none(value: Any) -> Any:
+    """Return what TOML can hold of plain values."""
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value

@@ -44,6 +44,13 @@ def test_an_unknown_key_is_named_with_the_nearest_choice(tmp_path: Path) -> None
         (MINIMAL + "[plan]\nmask_ratio = 1.0\n", "between 0 and 1"),
         (MINIMAL + '[plan]\ndevice = "tpu"\n', "auto, cpu, cuda"),
         (MINIMAL + 'srgb = "yes"\n', "true or false"),
+        (MINIMAL + "[patches]\nstride = 64\n", "'stride'.*Did you mean 'stride_um'"),
+        (
+            MINIMAL + "[patches]\nmin_tissue = 2\n",
+            r"got 2.* Change \[patches\]",
+        ),
+        (MINIMAL + '[patches]\ninclude = "a"\n', "must be a list of texts"),
+        (MINIMAL + "[patches]\ntissue = 3\n", "'tissue' is 3; it must be text"),
         ("stage = \n", "not valid TOML"),
     ],
 )
@@ -85,3 +92,15 @@ def test_each_stage_has_its_own_default_plan(tmp_path: Path) -> None:
     run = RunConfig.read(write(tmp_path, MINIMAL.replace("finetune", "pretrain")))
     assert run.plan == DEFAULT_PLANS["pretrain"]
     assert run.plan != Plan()
+
+
+def test_areas_are_relative_to_the_run_file_and_read_back_equal(
+    tmp_path: Path,
+) -> None:
+    text = MINIMAL + (
+        '[patches]\nstride_um = 64\ninclude = ["areas"]\ninclude_labels = ["Tumor"]\n'
+    )
+    run = RunConfig.read(write(tmp_path, text))
+    assert run.patches.stride_um == 64
+    assert run.patches.include == (tmp_path / "areas",)
+    assert RunConfig.read(run.write(tmp_path / "again" / "run.toml")) == run
