@@ -35,6 +35,7 @@ from napari_gimp.training.encoder_probe import (
     Pixels,
     colour_histograms,
     read_labelled,
+    read_picture,
 )
 
 Numbers = NDArray[np.float64]
@@ -76,7 +77,8 @@ def read_nuclei(folder: Path, *, mpp: float, side_px: int) -> tuple[Pixels, Numb
     Raises
     ------
     EncoderError
-        If there is no image, or an image is smaller than a corner.
+        If there is no image, a file is no picture, or an image is smaller than a
+        corner.
     """
     files = sorted((folder / "images").glob("*.png"))
     if not files:
@@ -87,17 +89,17 @@ def read_nuclei(folder: Path, *, mpp: float, side_px: int) -> tuple[Pixels, Numb
 
 
 def _corners(folder: Path, name: str, mpp: float, side: int) -> tuple[Pixels, Numbers]:
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    image = Image.open(folder / "images" / name).convert("RGB")
+    image = read_picture(folder / "images" / name).convert("RGB")
     width, height = round(image.width * mpp), round(image.height * mpp)
     if min(width, height) < side:
         raise EncoderError(
             f"{folder / 'images' / name} is {height} x {width} um, smaller than a "
             f"patch of {side} um; leave it out"
         )
-    shown = np.asarray(image.resize((width, height), Image.Resampling.BOX))
-    centres = _centroids(np.asarray(Image.open(folder / "labels" / name))) * mpp
+    shown = np.asarray(image.resize((width, height), Resampling.BOX))
+    centres = _centroids(np.asarray(read_picture(folder / "labels" / name))) * mpp
     places = [(y, x) for y in (0, height - side) for x in (0, width - side)]
     inside = [
         ((centres >= place) & (centres < np.add(place, side))).all(1).sum()

@@ -19,6 +19,7 @@ from napari_gimp.patches.encoders import Encoder
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]
@@ -33,23 +34,46 @@ def read_labelled(folder: Path, side_px: int) -> tuple[Pixels, NDArray[np.int64]
     Raises
     ------
     EncoderError
-        If there are not at least two classes.
+        If there are not at least two classes with an image each, or a file is no
+        image.
+    """
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    classes = [p for p in there if p.is_dir() and any(p.iterdir())]
+    if len(classes) < 2:
+        raise EncoderError(
+            f"{folder} has {len(classes)} folders of images; a probe needs one for "
+            "each of two or more classes"
+        )
+    files = [(f, k) for k, c in enumerate(classes) for f in sorted(c.iterdir())]
+    images = [_resized(read_picture(f).convert("RGB"), side_px) for f, _ in files]
+    return np.stack(images), np.array([k for _, k in files])
+
+
+def read_picture(path: Path) -> Image:
+    """Return a picture, decoded.
+
+    Raises
+    ------
+    EncoderError
+        If it is not there or is no picture.
     """
     from PIL import Image
 
-    classes = sorted(p for p in folder.iterdir() if p.is_dir())
-    if len(classes) < 2:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, SyntaxError, ValueError) as error:  # as Pillow's formats raise
         raise EncoderError(
-            f"{folder} has {len(classes)} folders; a probe needs a folder of images "
-            "for each of two or more classes"
-        )
-    files = [(f, k) for k, c in enumerate(classes) for f in sorted(c.iterdir())]
-    size = (side_px, side_px)
-    images = [
-        np.asarray(Image.open(f).convert("RGB").resize(size, Image.Resampling.BOX))
-        for f, _ in files
-    ]
-    return np.stack(images), np.array([k for _, k in files])
+            f"{path} cannot be read as a picture ({error}); put a PNG or JPEG there, "
+            "or take the file away"
+        ) from error
+
+
+def _resized(picture: Image, side_px: int) -> Pixels:
+    from PIL.Image import Resampling
+
+    return np.asarray(picture.resize((side_px, side_px), Resampling.BOX))
 
 
 def probe(

@@ -20,6 +20,7 @@ from napari_gimp.training.encoder_numbers import (
     read_nuclei,
     untrained,
 )
+from napari_gimp.training.encoder_probe import read_labelled
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "data"
 BASELINES = ("same network, untrained", "colour histograms")
@@ -100,6 +101,42 @@ def test_a_folder_without_tiles_is_refused(
     words = ["--classes", str(tmp_path / "a"), "--nuclei", str(tmp_path)]
     assert main([*words, "--nuclei-mpp", "1"]) == 2
     assert "two or more classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("images/a.png", b"no picture"), ("labels/a.png", b""), ("labels/a.png", None)],
+)
+def test_a_tile_or_label_that_is_no_picture_is_named(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    write_nuclei(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(EncoderError, match=rf"{name} cannot be read as a picture"):
+        read_nuclei(tmp_path, mpp=1.0, side_px=20)
+
+
+def test_a_class_with_a_file_that_is_no_picture_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("no picture")
+
+    words = ["--classes", str(tmp_path), "--nuclei", str(tmp_path)]
+    assert main([*words, "--nuclei-mpp", "1"]) == 2
+
+    said = capsys.readouterr().err
+    assert "a/notes.txt cannot be read as a picture" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_folder_of_classes_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="absent has 0 folders of images"):
+        read_labelled(tmp_path / "absent", 20)
 
 
 def test_a_density_in_the_features_is_found_and_noise_is_not() -> None:
