@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STAR_COUNTS = "unstranded"
 """Of the columns of GDC's STAR files, what GDC itself derives TPM and FPKM from."""
+STAR_HEADER = ("gene_id", "gene_name")
 STAR_COLUMNS = {"gene_id", "gene_name", STAR_COUNTS, "tpm_unstranded"}
 GIVE = "give a csv, tsv, GCT, parquet or h5ad file"
 REFUSED = {
@@ -86,6 +87,15 @@ def read_sheet(path: Path) -> Sheet:
     return _star(sheet, path) if set(header) >= STAR_COLUMNS else sheet
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the names above a text file's columns; none if it cannot be read."""
+    try:
+        with _open(path) as file:
+            return _header(_first_line(file)[0])[1]
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return []
+
+
 def needed(library: str, path: Path) -> GeneError:
     """Return the error for a file that an absent library reads."""
     return GeneError(
@@ -107,11 +117,11 @@ def _read(parse: Callable[[Path], Sheet], path: Path) -> Sheet:
 def _star(sheet: Sheet, path: Path) -> Sheet:
     """Keep the counts of a GDC STAR file; its other numbers derive from them."""
     counts = sheet.header.index(STAR_COUNTS)
-    columns = [*map(sheet.header.index, ("gene_id", "gene_name")), counts]
+    columns = [*map(sheet.header.index, STAR_HEADER), counts]
     sample = path.name.split(".")[0]
     note = f"a STAR file of GDC: its {STAR_COUNTS} counts are used, the rest is not"
     frame = sheet.frame.iloc[:, columns]
-    return Sheet(["gene_id", "gene_name", sample], frame, (*sheet.notes, note))
+    return Sheet([*STAR_HEADER, sample], frame, (*sheet.notes, note))
 
 
 def _parse_parquet(path: Path) -> Sheet:

@@ -56,17 +56,21 @@ def read_h5ad(path: Path) -> Matrix:
         raise needed("anndata", path) from error
     try:
         with h5py.File(path) as file:
-            samples, var = read_elem(file["obs"]).index, read_elem(file["var"])
+            obs, var = read_elem(file["obs"]), read_elem(file["var"])
             layers = ", ".join(file.get("layers", ()))
-            _check(path, len(samples), len(var), has_x="X" in file)
+            _check(path, len(obs), len(var), has_x="X" in file)
             values = _dense(read_elem(file["X"]))
     except (OSError, ValueError, KeyError) as error:
         raise GeneError(
             f"{path} cannot be read as an h5ad file ({error}); write it again with "
             "AnnData.write_h5ad, or export the table as tsv"
         ) from error
+    turned = _known(obs) > _known(var)
+    if turned:
+        obs, var, values = var, obs, np.ascontiguousarray(values.T)
     genes, called = _gene_names(var)
-    return Matrix(tuple(map(str, samples)), genes, values, _notes(called, layers))
+    notes = _notes(called, layers, turned)
+    return Matrix(tuple(map(str, obs.index)), genes, values, notes)
 
 
 def _check(path: Path, samples: int, genes: int, *, has_x: bool) -> None:
@@ -98,8 +102,14 @@ def _gene_names(var: pd.DataFrame) -> tuple[tuple[str, ...], str]:
     return named[best], best
 
 
-def _notes(called: str, layers: str) -> tuple[str, ...]:
+def _known(named: pd.DataFrame) -> int:
+    return sum(count_known(_gene_names(named)[0]))
+
+
+def _notes(called: str, layers: str, turned: bool) -> tuple[str, ...]:
     notes = {
+        "genes were read from the rows (obs) of the h5ad file and samples from its "
+        "columns (var)": turned,
         f"genes are called by `{called}` of the h5ad file": called,
         f"X of the h5ad file is used, its layers ({layers}) are not": layers,
     }

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.formats import read_sheet
+from napari_gimp.genes.formats import Sheet, read_sheet
+from napari_gimp.genes.gdc import read_star_files, read_star_folder
 from napari_gimp.genes.h5ad import read_h5ad
 from napari_gimp.genes.layout import (
     Layout,
@@ -150,25 +151,33 @@ class GeneTable:
         return Profile("pseudobulk", self.genes, summed, "counts", self.judged_from)
 
 
-def read_table(path: Path) -> GeneTable:
+def read_table(given: Path | Sequence[Path]) -> GeneTable:
     """Return the gene table of a text (also .gz or .zip), parquet or h5ad file.
 
     Text is csv or tsv, also GCT, UCSC Xena's and GDC's STAR files; genes may be in
     columns or rows, beside other columns; the delimiter is a tab, comma or semicolon
     (then the decimal mark is a comma, unless the first row shows a point). Ensembl
     and Entrez numbers become symbols where they are known; what was changed is in
-    the table's `mapping`.
+    the table's `mapping`. A folder, or several files, of GDC's STAR files become one
+    table.
 
     Raises
     ------
     GeneError
         If the file cannot be read, holds no expression, or is of another species.
     """
-    path = Path(path)
+    if not isinstance(given, str | Path):
+        return _of_sheet(read_star_files(list(given)), given[0])
+    path = Path(given)
+    if path.is_dir():
+        return _of_sheet(read_star_folder(path), path)
     if path.suffix.lower() == ".h5ad":
         matrix = read_h5ad(path)
         return _table(matrix.samples, matrix.genes, matrix.values, matrix.notes)
-    sheet = read_sheet(path)
+    return _of_sheet(read_sheet(path), path)
+
+
+def _of_sheet(sheet: Sheet, path: Path) -> GeneTable:
     header, frame = sheet.header, sheet.frame
     layout = find_layout(header, frame)
     columns = list(layout.numbers)

@@ -72,6 +72,19 @@ def test_the_symbols_of_an_h5ad_file_may_be_a_column(tmp_path: Path) -> None:
     assert any("layers (counts)" in note for note in found.notes)
 
 
+def test_an_h5ad_file_with_genes_as_observations_is_turned(tmp_path: Path) -> None:
+    anndata = pytest.importorskip("anndata", reason="h5ad needs anndata")
+    with pd.option_context("future.infer_string", False):
+        obs = pd.DataFrame(index=pd.Index(list(GENES), dtype=object))
+        var = pd.DataFrame(index=pd.Index(list(SAMPLES), dtype=object))
+        anndata.AnnData(VALUES.T, obs=obs, var=var).write_h5ad(tmp_path / "t.h5ad")
+
+    table = read_table(tmp_path / "t.h5ad")
+
+    check(table)
+    assert any("from the rows (obs)" in note for note in table.notes)
+
+
 def test_an_h5ad_file_too_large_for_a_table_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,28 +134,6 @@ def test_a_matrix_of_ucsc_xena_is_read(tmp_path: Path) -> None:
 
     check(table)
     assert table.scale == "log2"
-
-
-def test_a_star_file_of_gdc_gives_its_counts_without_its_summary(
-    tmp_path: Path,
-) -> None:
-    header = "gene_id gene_name gene_type unstranded stranded_first stranded_second"
-    header += " tpm_unstranded fpkm_unstranded fpkm_uq_unstranded"
-    lines = ["# gene-model: GENCODE v36", header.replace(" ", "\t")]
-    summary = ("N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous")
-    lines += [f"{name}\t\t\t999999\t99\t99\t\t\t" for name in summary]
-    lines += [
-        f"ENSG0000000000{k}.15\t{gene}\tprotein_coding\t{10 + k}\t5\t5\t1.5\t2.5\t3"
-        for k, gene in enumerate(GENES)
-    ]
-    path = tmp_path / "0a1b.rna_seq.augmented_star_gene_counts.tsv"
-    path.write_text("\n".join(lines) + "\n")
-
-    table = read_table(path)
-
-    assert (table.samples, table.genes, table.scale) == (("0a1b",), GENES, "counts")
-    np.testing.assert_array_equal(table.values, [[10, 11, 12, 13, 14]])
-    assert any("unstranded counts are used" in note for note in table.notes)
 
 
 @pytest.mark.parametrize("name", ["entrez_id", "Entrez_Gene_Id", "GeneID"])
