@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from napari_gimp.errors import GeneError
 from napari_gimp.genes.layout import ROW_NAMES
+from napari_gimp.genes.wording import some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +149,10 @@ def _parse(path: Path) -> Sheet:
         line, meta = _first_line(file)
         mark, header = _header(line)
         rows = file.tell()
-        has_points = re.search(r";-?\d+\.\d", file.readline())
+        first = file.readline()
+        if not first.strip():
+            raise ValueError(_nothing(header))
+        has_points = re.search(r";-?\d+\.\d", first)
         file.seek(rows)
         named = {k for k, name in enumerate(header) if name.lower() in ROW_NAMES}
         frame = pd.read_csv(
@@ -161,6 +165,11 @@ def _parse(path: Path) -> Sheet:
             dtype=dict.fromkeys(named, str),
         )
     return _without_meta(Sheet(header, frame), meta)
+
+
+def _nothing(header: list[str]) -> str:
+    found = f"only names of columns: {some(header)}" if any(header) else "nothing"
+    return f"it holds {found}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ def read_star_files(
     frame = pd.DataFrame(np.stack(columns, axis=1))
     for k, name in enumerate(STAR_HEADER):
         frame.insert(k, name, first.frame.iloc[:, k].to_numpy())
-    notes = (*first.notes, *_unnamed([p.name for p in files if p.name not in samples]))
+    unnamed = [n for n, p in zip(names, files, strict=True) if p.name not in samples]
+    notes = (*first.notes, *_unnamed(unnamed))
     return Sheet([*STAR_HEADER, *names], frame, notes)
 
 
@@ -107,12 +108,12 @@ def _check_same(star: Sheet, path: Path, first: Sheet, other: Path) -> None:
         )
 
 
-def _unnamed(files: Sequence[str]) -> tuple[str, ...]:
+def _unnamed(samples: Sequence[str]) -> tuple[str, ...]:
     """Say that samples have names that say nothing."""
-    called = counted(files, "file gave its name", "files gave their names")
+    files = ("sample is called by its file", "samples are called by their files")
     note = (
-        f"{called} to samples ({some(files)}); put GDC's sample sheet of the download "
-        f"(*.tsv with the columns {FILE} and {SAMPLE}) into the folder to call them as "
-        "it does"
+        f"{counted(samples, *files)} ({some(samples)}); put GDC's sample sheet of the "
+        f"download (*.tsv with the columns {FILE} and {SAMPLE}) into the folder to "
+        "call them as it does"
     )
-    return (note,) if files else ()
+    return (note,) if samples else ()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.panel import Panel, align_table
+from napari_gimp.genes.panel import Panel, align_table, columns_of
 from napari_gimp.genes.table import GeneTable, Profile
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _members(
     """Return which gene is in which set (G, K), 0 or 1, and what was found."""
     from scipy.sparse import csr_array
 
-    place = {gene: k for k, gene in enumerate(genes) if measured[k]}
+    place = _places(sets, genes, measured)
     coverage = tuple(_coverage(tuple(dict.fromkeys(s)), place) for s in sets.values())
     if not any(len(c.found) >= LEAST_GENES for c in coverage):
         raise GeneError(_none_found(sets, coverage, genes))
@@ -176,8 +176,24 @@ def _members(
     return csr_array((np.ones(len(rows)), (rows, columns)), shape=shape), coverage
 
 
+def _places(
+    sets: Mapping[str, Sequence[str]],
+    genes: Sequence[str],
+    measured: NDArray[np.bool_],
+) -> dict[str, int]:
+    """Return where the sets' genes are, also those under an earlier symbol."""
+    wanted = tuple(dict.fromkeys(gene for s in sets.values() for gene in s))
+    found = zip(wanted, columns_of(wanted, genes), strict=True)
+    return {gene: k for gene, k in found if k >= 0 and measured[k]}
+
+
 def _coverage(symbols: tuple[str, ...], place: Mapping[str, int]) -> Coverage:
-    found = tuple(gene for gene in symbols if gene in place)
+    """Return what was found; a set that has both names of a gene has it once."""
+    first: dict[int, str] = {}
+    for gene in symbols:
+        if gene in place:
+            first.setdefault(place[gene], gene)
+    found = tuple(first.values())
     return Coverage(found, tuple(gene for gene in symbols if gene not in place))
 
 

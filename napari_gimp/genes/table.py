@@ -166,15 +166,29 @@ def read_table(given: Path | Sequence[Path]) -> GeneTable:
     GeneError
         If the file cannot be read, holds no expression, or is of another species.
     """
-    if not isinstance(given, str | Path):
-        return _of_sheet(read_star_files(list(given)), given[0])
-    path = Path(given)
+    if isinstance(given, str | Path):
+        return _read_one(Path(given))
+    paths = [_there(path) for path in given]
+    return _of_sheet(read_star_files(paths), paths[0])
+
+
+def _read_one(path: Path) -> GeneTable:
+    _there(path)
     if path.is_dir():
         return _of_sheet(read_star_folder(path), path)
     if path.suffix.lower() == ".h5ad":
         matrix = read_h5ad(path)
         return _table(matrix.samples, matrix.genes, matrix.values, matrix.notes)
     return _of_sheet(read_sheet(path), path)
+
+
+def _there(path: Path) -> Path:
+    if path.exists():
+        return path
+    raise GeneError(
+        f"there is no file {path}: check the spelling and whether its drive is "
+        "connected"
+    )
 
 
 def _of_sheet(sheet: Sheet, path: Path) -> GeneTable:

@@ -59,7 +59,12 @@ REFUSED = {
         "the gene table of 2 samples x 2 genes holds no number; export it again, with "
         "one number per cell",
     ),
-    "nothing": ("", "cannot be read as a gene table"),
+    "nothing": ("", "cannot be read as a gene table (it holds nothing); give a csv"),
+    "no samples": (
+        "sample,TP53,EGFR\n",
+        "cannot be read as a gene table (it holds only names of columns: sample, TP53, "
+        "EGFR); give a csv, tsv, GCT, parquet or h5ad file with a header line",
+    ),
     "cells without a name": (
         "sample,TP53\nA,1,2,3\n",
         "has 2 column names but 4 columns; export the table again",
@@ -167,6 +172,12 @@ def test_what_was_found_in_a_table_is_told(tmp_path: Path, name: str) -> None:
     text, sentence = TOLD[name]
 
     assert sentence in read_table(write(tmp_path, text)).notes
+
+
+def test_a_table_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    for name in ("absent.csv", "absent.parquet", "absent.h5ad"):
+        with pytest.raises(GeneError, match=rf"there is no file .*{name}: check"):
+            read_table(tmp_path / name)
 
 
 def test_a_table_without_fault_says_nothing(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_without_a_sample_sheet_files_give_their_names(download: Path) -> None:
 
     assert table.samples == ("file0", "file1", "file2")
     assert any(
-        note.startswith("3 files gave their names to samples") for note in table.notes
+        note.startswith("3 samples are called by their files (file0, file1")
+        for note in table.notes
     )
 
 
@@ -83,7 +84,9 @@ def test_a_file_that_the_sample_sheet_lacks_keeps_its_name(download: Path) -> No
     table = read_table(download)
 
     assert table.samples == ("TCGA-A", "TCGA-B", "file2")
-    assert any(n.startswith("1 file gave its name to samples") for n in table.notes)
+    assert any(
+        n.startswith("1 sample is called by its file (file2)") for n in table.notes
+    )
 
 
 def test_two_files_of_one_sample_stay_two(download: Path) -> None:

@@ -264,24 +264,6 @@ def test_a_pseudobulk_sums_counts_and_nothing_else() -> None:
         logged.pseudobulk()
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "header"),
-        ("sample,TP53\nA,1,2,3\n", "columns"),
-        ("sample,note\nA,good\n", "no column"),
-    ],
-)
-def test_a_file_that_is_no_gene_table_is_refused(
-    tmp_path: Path, text: str, says: str
-) -> None:
-    path = tmp_path / "bad.csv"
-    path.write_text(text)
-
-    with pytest.raises(GeneError, match=says):
-        read_table(path)
-
-
 def test_a_missing_file_and_a_broken_zip_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"no zip")
 
