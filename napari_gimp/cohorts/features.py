@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_gimp.cohorts.extraction import Recipe, extract_slide
-from napari_gimp.cohorts.inspection import check_leaks, inspect_slides
+from napari_gimp.cohorts.inspection import Inspected, check_leaks, inspect_slides
 from napari_gimp.cohorts.manifest import Entry
 from napari_gimp.cohorts.states import SlideState, State
 
@@ -59,9 +59,9 @@ def extract_manifest(
 ) -> Generator[SlideState, None, None]:
     """Make the features of slides, or find them; yield their states.
 
-    Every slide is opened first: those that cannot be are yielded as FAILED before
-    anything is computed. Slides that failed, or that another run works on, come
-    again when the others are done.
+    Every slide is opened first and yielded as QUEUED; then those that cannot be used
+    as FAILED, before anything is computed. Slides that failed, or that another run
+    works on, come again when the others are done.
 
     Parameters
     ----------
@@ -81,7 +81,11 @@ def extract_manifest(
     ClusterError
         If the workers are gone for good.
     """
-    found = list(inspect_slides(entries, recipe))
+    found: list[Inspected] = []
+    with closing(inspect_slides(entries, recipe)) as looks:
+        for number, one in enumerate(looks):  # lets whoever watches cancel
+            found.append(one)
+            yield SlideState(number, State.QUEUED)
     check_leaks(found)
     for number, one in enumerate(found):
         if one.error:

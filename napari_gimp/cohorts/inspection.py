@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,7 +36,9 @@ class Inspected:
     error: str = ""
 
 
-def inspect_slides(entries: Sequence[Entry], recipe: Recipe) -> Iterator[Inspected]:
+def inspect_slides(
+    entries: Sequence[Entry], recipe: Recipe
+) -> Generator[Inspected, None, None]:
     """Open each slide as a recipe says and yield what is found, in order."""
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="gimp-read-cohort")
     try:

@@ -14,6 +14,9 @@ from napari_gimp.errors import ClusterError
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""A terminal's Ctrl-C goes to workers, too; only the command is to hear it."""
+
 
 @contextmanager
 def local_workers(count: int) -> Iterator[Cluster]:
@@ -47,6 +50,7 @@ def local_workers(count: int) -> Iterator[Cluster]:
             processes=True,
             memory_limit=None,  # reading ahead and batches are bounded in bytes
             dashboard_address=None,
+            preload=[DEAF],
         ) as workers,
         Client(workers, set_as_default=False) as client,
     ):

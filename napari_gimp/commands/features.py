@@ -117,13 +117,22 @@ def _follow(
     with Bar("slides") as bar, closing(steps):
         for state in steps:
             last[state.number] = state
-            ended = sum(one.ended for one in last.values())
-            name = entries[state.number].slide.name
-            if state.total:
-                text = f"{name} ({ended + 1} of {len(entries)})"
-                bar.to(state.done, state.total, text)
+            bar.to(*_progress(state, entries, last))
             if state.state is State.DAMAGED:
                 bar.say(f"warning: {state.text}")
+
+
+def _progress(
+    state: SlideState, entries: Sequence[Entry], last: Mapping[int, SlideState]
+) -> tuple[int, int, str]:
+    """Return done, total and text for a bar."""
+    ended = sum(one.ended for one in last.values())
+    if state.total:
+        name = entries[state.number].slide.name
+        return state.done, state.total, f"{name} ({ended + 1} of {len(entries)})"
+    if len(last) < len(entries):
+        return len(last), len(entries), "looking into slides"
+    return ended, len(entries), "slides"
 
 
 def _print_table(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
