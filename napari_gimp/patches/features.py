@@ -7,12 +7,16 @@ difference but that imported patches lie where the other tool has cut them.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from math import isnan
 from statistics import median
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_gimp.errors import StoreError
 from napari_gimp.patches.encoders.imported import ImportedEncoder
@@ -21,11 +25,14 @@ from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.patches.imported import ImportedFeatures, find_imported, imports
 from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.patches.store import FeatureKey, FeatureStore
+from napari_gimp.patches.store_entry import StoredFeatures, absent
 from napari_gimp.slide.source import SlideSource
 
 if TYPE_CHECKING:
     from napari_gimp.patches.encoders import Encoder
     from napari_gimp.patches.tissue import Tissue
+
+_log = logging.getLogger(__name__)
 
 ALIKE = 0.1
 """Part by which um/px and patch sizes of one model may differ: tools count in whole
@@ -81,27 +88,57 @@ class PatchFeatures:
     ) -> Generator[Extracted, None, None]:
         """Yield the features as they are made; imported ones come in one step.
 
-        See `patches.extract.extract`, which this is for all but imported features.
+        It is `patches.extract.extract` otherwise, but that stored features which are
+        damaged are made again first, and no others.
         """
         if self.imported is not None:
             count = len(self.patches)
             features = self.imported.features
             yield Extracted(count, count, slice(0, count), features)
             return
-        steps = extract(
-            self.source,
-            self.patches,
-            self.encoder,
-            store=self.store,
-            batch_size=batch_size,
-            device=device,
+        how: dict[str, Any] = {"batch_size": batch_size, "device": device}
+        if self.store and self.key and self.store.path(self.key).exists():
+            yield from self._mend(self.store.open(self.key), how)
+        source, patches, encoder = self.source, self.patches, self.encoder
+        yield from _steps(extract(source, patches, encoder, store=self.store, **how))
+
+    def _mend(
+        self, stored: StoredFeatures, how: dict[str, Any]
+    ) -> Generator[Extracted, None, None]:
+        """Make damaged rows again, yielding all rows up to the next of them."""
+        features = stored.read()
+        lost = absent(features)
+        if not len(lost):
+            return
+        _log.warning(
+            "%d of %d stored features of %s were damaged and are made again (%s)",
+            *(len(lost), len(features), self.source.path.name, stored.path),
         )
-        yield from cast("Generator[Extracted, None, None]", steps)
+        total, upto = len(self.patches), np.append(lost, len(features))
+        if lost[0]:
+            yield Extracted(int(lost[0]), total, slice(0, int(lost[0])), features)
+        for step in _steps(extract(self.source, self._only(lost), self.encoder, **how)):
+            if self.source.damage:
+                return
+            rows = lost[step.rows]
+            features[rows] = step.features[step.rows]
+            stored.write_rows(rows, features[rows])
+            new = slice(int(rows[0]), int(upto[step.done]))
+            yield Extracted(new.stop, total, new, features)
+
+    def _only(self, rows: NDArray[np.intp]) -> PatchGrid:
+        tissue = self.patches.tissue[rows]
+        return replace(self.patches, index=self.patches.index[rows], tissue=tissue)
 
     def read(self, *, batch_size: int = 64, device: str = "cpu") -> Features:
         """Return all features (N, P) float32, made now or found."""
         steps = self.extract(batch_size=batch_size, device=device)
         return deque(steps, maxlen=1).pop().features
+
+
+def _steps(steps: Iterator[Extracted]) -> Generator[Extracted, None, None]:
+    """Return steps that can be closed."""
+    return cast("Generator[Extracted, None, None]", steps)
 
 
 def plan_features(

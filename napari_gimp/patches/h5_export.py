@@ -85,7 +85,7 @@ def _as_it_came(
 ) -> Content:
     name = "feats" if facts["layout"] == "stamp" else "features"
     arrays = {
-        name: stored.read().astype(facts["dtype"]),
+        name: stored.whole().astype(facts["dtype"]),
         "coords": np.asarray(cast("zarr.Array[Any]", group["coords_file"])[:]),
     }
     packed = facts["attributes"]
@@ -104,7 +104,7 @@ def _as_stamp(
 
     key = stored.key
     arrays = {
-        "feats": stored.read().astype(facts.get("dtype", "float32")),
+        "feats": stored.whole().astype(facts.get("dtype", "float32")),
         "coords": _corners_um(group, key)[:, ::-1].astype(np.float32),
     }
     attributes = {
@@ -124,7 +124,7 @@ def _in_pixels(group: zarr.Group, stored: StoredFeatures, path: Path) -> Content
     key = stored.key
     corners = _corners_um(group, key) / key["slide_mpp"]
     arrays = {
-        "features": stored.read(),
+        "features": stored.whole(),
         "coords": corners[:, ::-1].round().astype(np.int32),
     }
     attributes = {

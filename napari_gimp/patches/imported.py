@@ -26,7 +26,7 @@ from napari_gimp.patches.encoders.imported import ImportedEncoder
 from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.patches.h5 import H5Features, Layout
 from napari_gimp.patches.h5_units import Interpretation, um_per_unit
-from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures
+from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures, checksum
 from napari_gimp.slide.remembered import SRGB_END
 from napari_gimp.slide.source import SlideSource
 
@@ -80,9 +80,15 @@ class ImportedFeatures:
 
     @property
     def features(self) -> NDArray[np.float32]:
-        """(N, P) float32."""
+        """(N, P) float32.
+
+        Raises
+        ------
+        StoreError
+            If the entry is damaged.
+        """
         group = self._group()
-        return StoredFeatures(group).read()[_raster(group)]
+        return StoredFeatures(group).whole()[_raster(group)]
 
     def _group(self) -> zarr.Group:
         import zarr
@@ -103,8 +109,7 @@ def import_features(
 ) -> FeatureKey:
     """Keep the features of a file in a store; return their key.
 
-    What is there already is compared and left alone; an import that was stopped is
-    begun anew.
+    What is there already is compared and left alone; a damaged import is replaced.
 
     Parameters
     ----------
@@ -126,12 +131,16 @@ def import_features(
     patches = locate(file, meaning, source)
     key = _key(file, meaning, source, patches)
     digest = file.check()
-    if store.open_or_create(key, patches, file.width).complete:
+    if store.has(key):
         _check_same(store, key, file, digest)
-    else:
-        _note(store.path(key), file, meaning, patches, digest)
-        # `_note` changed the attributes, of which an open entry keeps a copy.
-        _fill(store.open(key), file)
+        return key
+
+    def fill(group: zarr.Group) -> None:
+        _note(group, file, meaning, patches, digest)
+        _fill(group, file)
+
+    store.discard(key)  # stopped in an earlier version, or damaged
+    store.put(key, patches, file.width, fill)
     return key
 
 
@@ -324,18 +333,15 @@ def _check_same(
 
 
 def _note(
-    path: Path,
+    group: zarr.Group,
     file: H5Features,
     meaning: Interpretation,
     patches: PatchGrid,
     digest: str,
 ) -> None:
     """Keep beside the features what else the file holds."""
-    import zarr
-
-    group = zarr.open_group(path, mode="r+")
     coords = np.ascontiguousarray(file.coords)
-    group.create_array("coords_file", data=coords, overwrite=True)
+    group.create_array("coords_file", data=coords, compressors=checksum())
     grid = patches.grid
     group.attrs["imported"] = {
         "file": file.path.name,
@@ -350,9 +356,11 @@ def _note(
     }
 
 
-def _fill(stored: StoredFeatures, file: H5Features) -> None:
+def _fill(group: zarr.Group, file: H5Features) -> None:
+    features = cast("zarr.Array[Any]", group["features"])
     for start, part in file.blocks():
-        stored.write(start, part)
+        features[start : start + len(part)] = part
+    group.attrs["done"] = len(file)
 
 
 def pack(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -2,7 +2,9 @@
 
 A group is named by the digest of what its content depends on, so features are
 never computed twice and never mixed up. Rows are written in order; how many are
-there is kept in the group, so an extraction that was stopped goes on.
+there is kept in the group, so an extraction that was stopped goes on. Every chunk
+has a checksum: rows of one that is damaged or missing count as not there, and nothing
+else is lost. Several threads and processes may write to one entry, a lock at a time.
 """
 
 from __future__ import annotations
@@ -11,22 +13,25 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_gimp.errors import StoreError
 from napari_gimp.geometry import YX
 from napari_gimp.patches.grid import PatchGrid
+from napari_gimp.patches.store_entry import StoredFeatures
 from napari_gimp.slide.source import SlideSource
 
 if TYPE_CHECKING:
     import zarr
 
     from napari_gimp.patches.encoders import Encoder
+
+__all__ = ["FeatureKey", "FeatureStore", "StoredFeatures"]
 
 VERSION = 1
 """Raised whenever the pixels an encoder is shown change."""
@@ -84,59 +89,6 @@ class FeatureKey:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-class StoredFeatures:
-    """Features (N, P) of one key, filled from row 0 on. `FeatureStore` makes it."""
-
-    def __init__(self, group: zarr.Group) -> None:
-        self._group = group
-        self._features = cast("zarr.Array[Any]", group["features"])
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The key it was made for, as plain values."""
-        return dict(cast("dict[str, Any]", self._group.attrs["key"]))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """N patches, P features."""
-        return cast("tuple[int, int]", self._features.shape)
-
-    @property
-    def done(self) -> int:
-        """How many rows are there."""
-        return int(cast(int, self._group.attrs["done"]))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every row is there."""
-        return self.done == self.shape[0]
-
-    def read(self) -> NDArray[np.float32]:
-        """Return the rows that are there, (done, P) float32, bit for bit."""
-        return np.asarray(self._features[: self.done], dtype=np.float32)
-
-    def write(self, start: int, features: NDArray[np.float32]) -> None:
-        """Write rows (n, P) from row `start` on, which must not leave a gap.
-
-        Rows may be written again: two extractions of one slide write the same.
-
-        Raises
-        ------
-        StoreError
-            If they do not fit.
-        """
-        done, (total, width) = self.done, self.shape
-        stop = start + len(features)
-        if features.shape[1:] != (width,) or stop > total or start > done:
-            raise StoreError(
-                f"rows {start} to {stop} of width {features.shape[1:]} do not fit into "
-                f"stored features of {total} x {width} of which {done} rows are there; "
-                "delete the entry to start anew"
-            )
-        self._features[start:stop] = features
-        self._group.attrs["done"] = max(done, stop)
-
-
 class FeatureStore:
     """A folder of features.
 
@@ -154,8 +106,11 @@ class FeatureStore:
         return self.root / f"{key.digest}.zarr"
 
     def has(self, key: FeatureKey) -> bool:
-        """Whether all features of a key are there."""
-        return self.path(key).exists() and self.open(key).complete
+        """Whether all features of a key are there, and whole: each is read."""
+        if not self.path(key).exists():
+            return False
+        stored = self.open(key)
+        return stored.complete and not len(stored.lost())
 
     def open(self, key: FeatureKey) -> StoredFeatures:
         """Return the features of a key, complete or not.
@@ -193,36 +148,64 @@ class FeatureStore:
         StoreError
             If the folder cannot be written to, or the entry is damaged.
         """
-        path = self.path(key)
-        if not path.exists():
-            try:
-                self._create(path, key, patches, width)
-            except OSError as error:
-                raise StoreError(
-                    f"features cannot be kept in {self.root} "
-                    f"({error.strerror or error}); give a folder that can be written to"
-                ) from error
+        if not self.path(key).exists():
+            self.put(key, patches, width, lambda _: None)
         return self.open(key)
 
-    def _create(
-        self, path: Path, key: FeatureKey, patches: PatchGrid, width: int
+    def put(
+        self,
+        key: FeatureKey,
+        patches: PatchGrid,
+        width: int,
+        fill: Callable[[zarr.Group], None],
     ) -> None:
-        """Build the entry under another name, then rename it into place."""
+        """Make an entry (N, `width`); it is seen when `fill` has done with it.
+
+        It is built under another name. Where another program is first, its entry
+        stays, which is as good.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written to.
+        """
         import zarr
 
+        path = self.path(key)
         building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             group = zarr.open_group(building, mode="w-", zarr_format=3)
-            _fill(group, key, patches, width)
-            building.rename(path)
-        except OSError:
-            if not path.exists():  # else another extraction was first, which is as good
-                raise
+            _lay_out(group, key, patches, width)
+            fill(group)
+            _rename(building, path)
+        except OSError as error:
+            raise StoreError(
+                f"features cannot be kept in {self.root} "
+                f"({error.strerror or error}); give a folder that can be written to"
+            ) from error
         finally:
             shutil.rmtree(building, ignore_errors=True)  # renamed, it is not there
 
+    def discard(self, key: FeatureKey) -> None:
+        """Remove an entry, as a whole: it is gone at once, then deleted."""
+        path = self.path(key)
+        going = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        if path.exists():
+            path.rename(going)
+            shutil.rmtree(going, ignore_errors=True)
 
-def _fill(group: zarr.Group, key: FeatureKey, patches: PatchGrid, width: int) -> None:
+
+def _rename(building: Path, path: Path) -> None:
+    try:
+        building.rename(path)
+    except OSError:
+        if not path.exists():
+            raise
+
+
+def _lay_out(
+    group: zarr.Group, key: FeatureKey, patches: PatchGrid, width: int
+) -> None:
     """Write an empty entry: no row is there yet."""
     group.create_array(
         "features",
@@ -230,10 +213,18 @@ def _fill(group: zarr.Group, key: FeatureKey, patches: PatchGrid, width: int) ->
         chunks=(CHUNK_ROWS, width),
         dtype="float32",
         fill_value=float("nan"),
+        compressors=checksum(),
     )
-    group.create_array("coords_um", data=patches.coords_um)
-    group.create_array("index", data=patches.index)
+    for name, array in (("coords_um", patches.coords_um), ("index", patches.index)):
+        group.create_array(name, data=array, compressors=checksum())
     group.attrs.update({"key": _plain(key), "done": 0})
+
+
+def checksum() -> list[Any]:
+    """Return the codec of every array: features hardly compress, so nothing is."""
+    from zarr.codecs import Crc32cCodec
+
+    return [Crc32cCodec()]
 
 
 def _plain(key: FeatureKey) -> dict[str, Any]:

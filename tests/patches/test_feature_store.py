@@ -125,7 +125,7 @@ def test_an_interruption_leaves_no_half_made_entry(tmp_path, monkeypatch) -> Non
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "_fill", interrupt)
+    monkeypatch.setattr(store_module, "_lay_out", interrupt)
     with pytest.raises(KeyboardInterrupt):
         FeatureStore(tmp_path).open_or_create(KEY, patches_of(3), 2)
 
