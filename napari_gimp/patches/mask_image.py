@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from napari_gimp.errors import PatchError
 from napari_gimp.geometry import Grid
 from napari_gimp.patches.annotations import Mask, check_labels
-from napari_gimp.slide.resample import area_average, best_level
+from napari_gimp.slide.averages import area_average
+from napari_gimp.slide.resample import best_level
 from napari_gimp.slide.source import SlideSource, open_slide
 
 SMEARED = (".jpg", ".jpeg")

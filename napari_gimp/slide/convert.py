@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from napari_gimp.errors import SlideError
-from napari_gimp.slide.resample import block_means
+from napari_gimp.slide.averages import block_means
 from napari_gimp.slide.source import Pixels, SlideSource
 from napari_gimp.slide.tile_codec import TileCodec, tile_codec
 

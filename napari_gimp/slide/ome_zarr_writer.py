@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from napari_gimp.errors import SlideError
 from napari_gimp.geometry import YX, Grid
+from napari_gimp.slide.averages import block_means
 from napari_gimp.slide.ladder import COARSEST_PX
-from napari_gimp.slide.resample import block_means
 
 CHUNK_PX = 512
 """Side of a chunk: 1 MB of one channel."""

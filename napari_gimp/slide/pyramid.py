@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_gimp.geometry import Grid
+from napari_gimp.slide.averages import block_means
 from napari_gimp.slide.ladder import Rung, ladder, shape_at
-from napari_gimp.slide.resample import block_means
 from napari_gimp.slide.resolution import trusted_mpp
 from napari_gimp.slide.shelf import Volume, shelf
 from napari_gimp.slide.source import Level, Pixels, Resolution, SlideSource

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_gimp.slide.resample import area_average
+from napari_gimp.slide.averages import area_average
 
 KINDS = {np.uint8: 255, np.uint16: 65535, np.int16: 300, np.float32: 1}
 

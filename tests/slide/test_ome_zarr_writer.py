@@ -9,8 +9,8 @@ import pytest
 
 from napari_gimp.errors import SlideError
 from napari_gimp.geometry import Grid
+from napari_gimp.slide.averages import block_means
 from napari_gimp.slide.ome_zarr_writer import CHUNK_PX, MapWriter
-from napari_gimp.slide.resample import block_means
 from napari_gimp.slide.source import open_slide
 
 SHAPE = (2 * CHUNK_PX + 77, 3 * CHUNK_PX + 5)

@@ -9,13 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_gimp.slide.resample import (
-    area_average,
-    best_level,
-    block_means,
-    overview,
-    read_at,
-)
+from napari_gimp.slide.averages import area_average, block_means
+from napari_gimp.slide.resample import best_level, overview, read_at
 from napari_gimp.slide.source import open_slide
 from tiff_files import picture, write_ome_multichannel
 
@@ -168,3 +163,18 @@ def test_block_means_are_means_also_where_the_edge_cuts_them(shape, step, kind):
         mean = square.astype(float).mean(axis=(0, 1))
         off = 0.5 + 1e-6 if kind != np.float32 else 1e-4
         assert np.abs(result[row, col] - mean).max() <= off
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+@pytest.mark.parametrize("step", [2, 3, 4, 8, 16, 64])
+def test_means_of_squares_are_rounded_as_numpy_rounds(step: int, kind: str) -> None:
+    top = np.iinfo(kind).max
+    rng = np.random.default_rng(step)
+    pixels = rng.integers(0, 4, (4 * step, 60 * step, 3)).astype(kind)  # many ties
+    pixels[step:] += np.array(top - 3, kind)
+    pixels[2 * step :] = top
+    squares = pixels.reshape(4, step, 60, step, 3).astype(float)
+
+    means = block_means(pixels, step)
+
+    np.testing.assert_array_equal(means, np.rint(squares.mean((1, 3))))
