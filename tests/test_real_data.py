@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from napari_gimp.errors import GimpError, ResolutionError
 from napari_gimp.genes.panel import Panel
-from napari_gimp.genes.sets import hallmarks, read_gmt
-from napari_gimp.genes.signatures import mean_z, ssgsea
+from napari_gimp.genes.sets import hallmarks
+from napari_gimp.genes.signatures import ssgsea
 from napari_gimp.genes.table import GeneTable, read_table
 from napari_gimp.patches.encoders import load_encoder
 from napari_gimp.patches.extract import extract_all
@@ -30,11 +30,7 @@ pytestmark = pytest.mark.real_data
 
 Floats = NDArray[np.float32]
 SECTION_MPP, TILE_MPP = 0.69, 0.5
-COHORTS = {
-    "glioma": "tcga_gbmlgg_dev.csv.gz",
-    "kidney": "tcga_kirc_all_clean.csv.zip",
-    "lung": "tcga_luad_all_clean.csv.zip",
-}
+GLIOMA = "tcga_gbmlgg_dev.csv.gz"
 CMU = {
     "svs": ("CMU-1-Small-Region.svs", None),
     "dicom": ("CMU-1-dicom", None),
@@ -106,11 +102,6 @@ def sections(shared_data) -> dict[str, Section]:
 def formats(shared_data) -> dict[str, Encoded]:
     slides = shared_data / "slides"
     return {name: encode(slides / file, mpp) for name, (file, mpp) in CMU.items()}
-
-
-@pytest.fixture(scope="module", params=COHORTS)
-def cohort(request, shared_data) -> tuple[str, GeneTable]:
-    return request.param, read_table(shared_data / "omics" / COHORTS[request.param])
 
 
 @pytest.mark.slow
@@ -261,7 +252,7 @@ def test_glioma_tiles_and_their_patients_rows_make_a_prediction(shared_data) -> 
         path.name[:12]: encode(path, TILE_MPP)
         for path in (shared_data / "tiles_glioma_pathomic" / "imgs").glob("*.png")
     }
-    table = read_table(shared_data / "omics" / COHORTS["glioma"])
+    table = read_table(shared_data / "omics" / GLIOMA)
     others = ~np.isin(table.samples, list(tiles))
     panel = Panel.fit(table.values[others], table.genes, top=500, scale="zscore")
     torch.manual_seed(0)
@@ -291,79 +282,3 @@ def bag_of(bag, label, patient, tile: Encoded, table: GeneTable, panel: Panel):
         label,
         patient,
     )
-
-
-def test_every_cohort_table_is_aligned_and_scored(cohort) -> None:
-    name, table = cohort
-    panel = Panel.fit(table.values, table.genes, scale="zscore")
-
-    found = mean_z(table, panel, hallmarks())
-
-    scored = np.isfinite(found.scores).all(axis=0)
-    assert scored.sum() > 40, name
-    # Against its own panel a cohort is 0 on average; clipping takes a little.
-    assert np.abs(found.scores[:, scored].mean(axis=0)).max() < 0.05
-
-
-def test_immune_lists_of_two_origins_agree_in_every_cohort(shared_data, cohort) -> None:
-    import pandas as pd
-
-    _, table = cohort
-    lists = pd.read_csv(shared_data / "genesets" / "estimate_stromal_immune.csv")
-    sets = {name: lists[name].dropna().tolist() for name in lists}
-    sets["T_CELL"] = hallmarks()["HALLMARK_ALLOGRAFT_REJECTION"]
-    panel = Panel.fit(table.values, table.genes, scale="zscore")
-
-    scores = dict(zip(sets, mean_z(table, panel, sets).scores.T, strict=True))
-
-    agree = np.corrcoef(scores["immune_signature"], scores["T_CELL"])[0, 1]
-    assert agree > 0.6
-    assert np.isfinite(scores["stromal_signature"]).all()
-
-
-def test_gene_families_are_scored_beside_hallmarks(shared_data, cohort) -> None:
-    import pandas as pd
-
-    _, table = cohort
-    families = pd.read_csv(shared_data / "genesets" / "signatures.csv")
-    sets = {name: families[name].dropna().tolist() for name in families}
-
-    found = ssgsea(table, sets)
-
-    assert np.isfinite(found.scores).all()
-    assert min(len(c.found) for c in found.coverage) > 20
-
-
-def test_the_gene_by_hallmark_matrix_agrees_with_the_gene_sets(shared_data) -> None:
-    import pandas as pd
-
-    folder = shared_data / "genesets"
-    matrix = pd.read_csv(folder / "hallmarks_comps.csv", index_col=0)
-    sets = read_gmt(folder / "h.all.v7.0.symbols.gmt")
-
-    named = {name: set(matrix.index[matrix[name] == 1]) for name in matrix}
-
-    assert set(named) == set(sets)
-    shared = sum(len(named[name] & set(sets[name])) for name in sets)
-    assert shared > 0.9 * sum(map(len, named.values()))
-
-
-def test_the_subspace_lists_find_their_genes_in_every_cohort(cohort) -> None:
-    from gimp_models.gene_lists import default_gene_lists
-    from gimp_models.subspace import SubspaceConfig
-
-    _, table = cohort
-    tumour, micro = default_gene_lists().indices(table.genes)
-
-    config = SubspaceConfig.preset(
-        "base",
-        patch_features=192,
-        genes=len(table.genes),
-        classes=3,
-        tumour_genes=tumour,
-        micro_genes=micro,
-    )
-
-    assert len(config.tumour_genes) > 100
-    assert len(config.micro_genes) > 100
-    assert "EGFR" in {table.genes[k] for k in config.tumour_genes}
