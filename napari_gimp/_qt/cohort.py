@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -26,6 +27,7 @@ from napari_gimp._qt.cohort_order import Order, extract
 from napari_gimp._qt.cohort_pace import CohortPace
 from napari_gimp._qt.cohort_slides import CohortSlides
 from napari_gimp._qt.cohort_table import CohortTable, about
+from napari_gimp._qt.exchange import SUFFIXES, ImportPanel
 from napari_gimp._qt.folded import Folded
 from napari_gimp._qt.parts import (
     Dock,
@@ -38,9 +40,8 @@ from napari_gimp._qt.parts import (
     row,
 )
 from napari_gimp._qt.scene import scene_of
-from napari_gimp._qt.wording import capital, count
+from napari_gimp._qt.wording import count, failure
 from napari_gimp.cohorts.states import SlideState, State
-from napari_gimp.errors import GimpError
 from napari_gimp.jobs import Job
 from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.sample_data import cache_folder
@@ -84,7 +85,12 @@ class CohortDock(Dock):
         self.table, self.detail = CohortTable(), Notice()
         self.add(row(self.start, self.cancel, self.copy), self.bar, self.stage)
         self.add(self.notice, self.table, self.detail)
+        self.imports = ImportPanel(self, self._scene, lambda: self.store.path)
+        self.section("Features of other tools")
+        self.importing = Folded("Import a file of CLAM, TRIDENT or STAMP", self.imports)
+        self.add(self.importing)
         self.fill()
+        self.setAcceptDrops(True)
         self.store.set_path(cache_folder() / "features")
 
     def _build_patches(self, form: Form) -> None:
@@ -141,6 +147,20 @@ class CohortDock(Dock):
             selection.selectionChanged.connect(self._show_detail)
         self.hear(self._scene.cancel_asked, self._cancel)
         self.destroyed.connect(self._stop)  # nobody could stop it any more
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802 # Qt's
+        """Take files."""
+        if event is not None and _dropped(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802 # Qt's name
+        """Read a feature file that is dropped; anything else names the slides."""
+        path = _dropped(event) if event is not None else None
+        if path is not None and path.suffix.lower() in SUFFIXES:
+            self.importing.open()
+            self.imports.choose(path)
+        elif path is not None:
+            self.slides.field.set_path(path)
 
     @property
     def plan(self) -> PatchPlan:
@@ -209,7 +229,7 @@ class CohortDock(Dock):
         if self.job is not None and self.job.number == number:
             self.job = None
             self._show()
-            self.notice.say(_error_text(error), "error")
+            self.notice.say(failure(error, "What was made is kept."), "error")
 
     def _end(self, number: int) -> None:
         if self.job is None or self.job.number != number or self.pace is None:
@@ -300,10 +320,8 @@ def ending(pace: CohortPace) -> tuple[str, str]:
     return text, "warning" if State.DAMAGED in states else "note"
 
 
-def _error_text(error: Exception) -> str:
-    if isinstance(error, GimpError):
-        return capital(str(error))
-    return (
-        f"It stopped at an unexpected error: {type(error).__name__}: {error}\nWhat was "
-        "made is kept. Start again; if it stops again, report this text."
-    )
+def _dropped(event: QDropEvent) -> Path | None:
+    """Return the first file that is dropped."""
+    content = event.mimeData()
+    urls = content.urls() if content is not None else []
+    return next((Path(u.toLocalFile()) for u in urls if u.isLocalFile()), None)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QPushButton
 
 from napari_gimp._qt.cohort_order import Listed, Order, check
 from napari_gimp._qt.parts import Dock, Form, Notice, PathField, ask_file, ask_folder
-from napari_gimp._qt.wording import capital, count
+from napari_gimp._qt.wording import count, failure
 from napari_gimp.cohorts.states import SlideState, State
 from napari_gimp.jobs import Job
 
@@ -110,7 +110,7 @@ class CohortSlides:
 
     def _fail(self, number: int, error: Exception) -> None:
         if self._is_current(number):
-            self.checking, self._error = None, capital(str(error))
+            self.checking, self._error = None, failure(error, "")
             self._show()
 
     def _end(self, number: int) -> None:

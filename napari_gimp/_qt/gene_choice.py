@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_gimp.explain.models import ListedModel
     from napari_gimp.genes.table import GeneTable
 
+TEXT_PX = 5
+"""napari insets the text of its labels by this."""
 TITLE = "4  Genes"
 PATTERNS = (
     "Gene tables (*.csv *.tsv *.txt *.gct *.parquet *.h5ad *.gz *.zip);;All files (*)"
@@ -71,6 +73,7 @@ class GeneChoice:
             "Missing genes count as the mean of the training cohort"
         )
         self.facts = Form()
+        self.facts.setContentsMargins(TEXT_PX, 0, 0, 0)
         inside = QWidget()
         inside.setLayout(self.facts)
         self.folded = Folded("What was found in the table", inside)

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_gimp._qt.wording import capital, count
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.mapping import sentences
+from napari_gimp.genes.relevance import mapping_for
 from napari_gimp.genes.wording import some
 from napari_gimp.session import looks_like_spots
 
@@ -89,11 +89,14 @@ def find(
     card
         The model's card; empty for no model.
     """
-    found = Found(table_line(table), facts_of_table(table))
+    found = Found(table_line(table), facts_of_table(table, table.mapping))
     try:
-        profile = _profile(table, sample, summed)
-        found = replace(found, profile=profile, panel=panel_in(card))
-        return _compare(found)
+        profile, panel = _profile(table, sample, summed), panel_in(card)
+        found = replace(found, profile=profile, panel=panel)
+        if panel is None:
+            return found
+        concerned = facts_of_table(table, mapping_for(table, panel))
+        return _compare(replace(found, facts=concerned))
     except GeneError as error:
         return replace(found, refusal=str(error))
 
@@ -122,19 +125,15 @@ def table_line(table: GeneTable) -> str:
     return f"{count(rows, what)} × {count(genes, 'gene')}, {SCALES[table.scale]}."
 
 
-def facts_of_table(table: GeneTable) -> tuple[Fact, ...]:
+def facts_of_table(table: GeneTable, report: MappingReport) -> tuple[Fact, ...]:
     """Return what the names and numbers of a table told, most important first."""
-    report = table.mapping
-    known = set(sentences(report))
-    told = [note for note in table.notes if note not in known]
     facts = (
         Fact("Scale", _scale(table)),
         *_facts_of_names(report),
         _names("Same in all", report.constant, "gene", "samples have one value"),
         _names("No value", report.unmeasured, "gene", "counts as missing"),
         Fact("Cells empty", _cells(report.missing_values)),
-        Fact("Names after", report.source),
-        *(Fact("Also", capital(note)) for note in told),
+        *(Fact("Read so", f"{capital(note)}.") for note in table.reading),
     )
     return tuple(fact for fact in facts if fact.text)
 
@@ -143,7 +142,7 @@ def _facts_of_names(report: MappingReport) -> tuple[Fact, ...]:
     numbers = (*report.changed("ensembl"), *report.changed("entrez"))
     several = [f"{name} ({' or '.join(genes)})" for name, genes in report.ambiguous]
     return (
-        _names("Duplicated", report.duplicates, "gene", "the first of each is used"),
+        _names("Duplicated", report.duplicates, "gene", "only the first is used"),
         _changes("From numbers", numbers, "Ensembl or Entrez number"),
         _changes("From dates", report.changed("date"), "name"),
         _changes("Other case", report.changed("case"), "name"),
@@ -189,8 +188,8 @@ def _profile(table: GeneTable, sample: str | None, summed: bool) -> Profile | No
 
 
 def _scale(table: GeneTable) -> str:
-    evidence = getattr(table, "judged_from", "")
-    return "\n".join(filter(None, (capital(SCALES[table.scale]), evidence)))
+    seen = f", judged from {table.judged_from}" if table.judged_from else ""
+    return f"{capital(SCALES[table.scale])}{seen}."
 
 
 def _cells(number: int) -> str:
@@ -218,4 +217,4 @@ def _all(names: Sequence[str]) -> str:
 
 def percent(share: float | None) -> str:
     """Return a part in whole percent, rounded down: 79.9 must not read 80."""
-    return "none" if share is None else f"{int(100 * share + 1e-9)} %"
+    return "none" if share is None else f"{int(100 * share + 1e-9)}\u00a0%"

@@ -1,4 +1,4 @@
-"""The Genes dock: which genes moved the prediction, as a chart."""
+"""The Genes dock: which genes moved the prediction, and which sets are active."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from napari_gimp._qt.chart import Chart
 from napari_gimp._qt.dark import darken
 from napari_gimp._qt.parts import Dock, Notice, allow, quiet
 from napari_gimp._qt.scene import scene_of
+from napari_gimp._qt.signatures import SignatureRows
 from napari_gimp.jobs import Job, read_job
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ WIDTH_IN = 3.5
 
 
 class GenesDock(Dock):
-    """Signed bars of the genes with the largest attribution.
+    """Signed bars of the genes with the largest attribution; scores of gene sets.
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ class GenesDock(Dock):
         self.summary, self.hint = quiet(), Notice()
         self.chart = Chart()
         self.add(self.hint, self.chart, self.summary)
+        self.signatures = SignatureRows(self.session, self)
         self.fill()
 
     def _draw(self) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from psygnal import SignalInstance
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QComboBox,
     QFileDialog,
     QFormLayout,
     QFrame,
@@ -26,6 +27,8 @@ MARGIN_PX = 12
 GAP_PX = 8
 LABEL_PX = 112
 MIN_WIDTH_PX = 370
+
+_SHORT = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
 
 # Readable on napari's dark and light themes alike: coloured edge, own text colour.
 TONES = {"note": "#5c9ded", "warning": "#d9a441", "error": "#e0605e"}
@@ -45,9 +48,9 @@ class Dock(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        self.outer = QVBoxLayout(self)
+        self.outer.setContentsMargins(0, 0, 0, 0)
+        self.outer.addWidget(scroll)
         self.setMinimumWidth(MIN_WIDTH_PX)
 
     def add(self, *widgets: QWidget) -> None:
@@ -88,6 +91,16 @@ class Dock(QWidget):
 
         return deliver
 
+    def keep_in_sight(self, title: str, *widgets: QWidget) -> None:
+        """Put a section below the page, where it stays when the page scrolls."""
+        foot = QWidget()
+        column = QVBoxLayout(foot)
+        column.setContentsMargins(MARGIN_PX, GAP_PX, MARGIN_PX, MARGIN_PX)
+        column.setSpacing(GAP_PX)
+        for widget in (heading(title), *widgets):
+            column.addWidget(widget)
+        self.outer.addWidget(foot)
+
     def fill(self) -> None:
         """Push everything up; call it last."""
         self.column.addStretch(1)
@@ -111,6 +124,8 @@ class Form(QFormLayout):
         name = QLabel(label)
         name.setFixedWidth(LABEL_PX)
         name.setWordWrap(True)
+        if isinstance(field, QComboBox):  # no entry makes a dock wider
+            field.setSizeAdjustPolicy(_SHORT)
         self.addRow(name, field)
         if item := self.itemAt(self.rowCount() - 1, self.ItemRole.FieldRole):
             item.setAlignment(Qt.AlignmentFlag.AlignVCenter)
@@ -237,6 +252,16 @@ def row(*widgets: QWidget) -> QWidget:
     for widget in widgets:
         layout.addWidget(widget, 1)
     return side_by_side
+
+
+def beside(field: QWidget, button: QPushButton) -> QWidget:
+    """Return a field that takes all the width that a button after it leaves."""
+    both = QWidget()
+    layout = QHBoxLayout(both)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(field, 1)
+    layout.addWidget(button)
+    return both
 
 
 def heading(text: str) -> QLabel:

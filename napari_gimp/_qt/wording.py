@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_gimp.errors import GimpError
 from napari_gimp.geometry import YX
 
 
@@ -56,6 +57,16 @@ def count(number: int, what: str, ending: str = "s") -> str:
 def capital(text: str) -> str:
     """Return a text that begins with a capital letter."""
     return text[:1].upper() + text[1:]
+
+
+def failure(error: Exception, kept: str) -> str:
+    """Return why background work ended, and of an unforeseen error what was kept."""
+    if isinstance(error, GimpError):
+        return capital(str(error))
+    return (
+        f"It stopped at an unexpected error: {type(error).__name__}: {error}\n{kept} "
+        "Start again; if it stops again, report this text."
+    )
 
 
 _ENDINGS = {1: "st", 2: "nd", 3: "rd"}
