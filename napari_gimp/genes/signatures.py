@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.panel import Panel, align_table, columns_of
+from napari_gimp.genes.identifiers import identifiers
+from napari_gimp.genes.panel import Panel, align_table
 from napari_gimp.genes.table import GeneTable, Profile
 
 if TYPE_CHECKING:
@@ -182,9 +183,16 @@ def _places(
     measured: NDArray[np.bool_],
 ) -> dict[str, int]:
     """Return where the sets' genes are, also those under an earlier symbol."""
-    wanted = tuple(dict.fromkeys(gene for s in sets.values() for gene in s))
-    found = zip(wanted, columns_of(wanted, genes), strict=True)
-    return {gene: k for gene, k in found if k >= 0 and measured[k]}
+    exact = {gene: k for k, gene in enumerate(genes)}
+    current = identifiers().current
+    other: dict[str, list[int]] = {}
+    for k, gene in enumerate(genes):
+        other.setdefault(current(gene), []).append(k)
+    wanted = dict.fromkeys(gene for symbols in sets.values() for gene in symbols)
+    found = (
+        (g, [exact[g]] if g in exact else other.get(current(g), ())) for g in wanted
+    )
+    return {g: at[0] for g, at in found if len(at) == 1 and measured[at[0]]}
 
 
 def _coverage(symbols: tuple[str, ...], place: Mapping[str, int]) -> Coverage:

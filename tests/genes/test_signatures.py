@@ -200,6 +200,19 @@ def test_a_gene_named_twice_in_a_set_counts_once(planted) -> None:
     np.testing.assert_array_equal(found.scores, ssgsea(planted, {"UP": UP}).scores)
 
 
+def test_a_set_finds_its_genes_under_earlier_symbols(planted) -> None:
+    now = ("SEPTIN7", "MARCHF5", "NECTIN1", *UP[3:])
+    then = ("SEPT7", "MARCH5", "PVRL1", *UP[3:])
+    table = replace(planted, genes=(*then, *GENES[8:]))
+
+    found = ssgsea(table, {"NOW": now, "BOTH": (*now, *then)})
+
+    expected = ssgsea(planted, {"UP": UP}).scores
+    np.testing.assert_array_equal(found.scores, np.repeat(expected, 2, axis=1))
+    assert found.coverage[0].found == now
+    assert found.coverage[1].missing == ()
+
+
 def test_sets_of_other_names_are_refused_with_both_kinds_of_names(planted) -> None:
     with pytest.raises(GeneError, match=r"ENSG1.*best has 0.*G0, G1, G2.*same kind"):
         ssgsea(planted, {"A": ["ENSG1", "ENSG2"]})
