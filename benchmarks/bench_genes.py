@@ -1,13 +1,14 @@
 """How long a gene table takes from file to a model's panel.
 
 A table of 1,000 samples and 20,000 genes is written in each format, then read and
-aligned to a panel of 2,000 genes. The peer is pandas reading the same file into one
-array of numbers, without looking at names, scale or panel.
+aligned to a panel of 2,000 genes. The peer is the same file read into one array of
+numbers by pandas (h5ad: by h5py), without looking at names, scale or panel.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,12 +41,34 @@ def written(frame: pd.DataFrame, folder: Path) -> dict[Path, Callable[[Path], ob
     write_text(turned.reset_index(names="gene"), folder / "genes in rows.tsv", "\t")
     frame.to_parquet(folder / "genes in columns.parquet")
     turned.to_parquet(folder / "genes in rows.parquet")
+    zipped = folder / "genes in rows.tsv.gz"
+    zipped.write_bytes(gzip.compress((folder / "genes in rows.tsv").read_bytes(), 6))
+    write_h5ad(frame, folder / "genes in columns.h5ad")
     return {
         folder / "genes in columns.csv": lambda p: pd.read_csv(p, index_col=0),
         folder / "genes in rows.tsv": lambda p: pd.read_csv(p, sep="\t", index_col=0),
+        zipped: lambda p: pd.read_csv(p, sep="\t", index_col=0),
         folder / "genes in columns.parquet": pd.read_parquet,
         folder / "genes in rows.parquet": pd.read_parquet,
+        folder / "genes in columns.h5ad": read_x,
     }
+
+
+def read_x(path: Path) -> pd.DataFrame:
+    """Return the numbers of an h5ad file."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return pd.DataFrame(file["X"][()], copy=False)
+
+
+def write_h5ad(frame: pd.DataFrame, path: Path) -> None:
+    """Write X and names."""
+    from anndata import AnnData
+
+    obs = pd.DataFrame(index=pd.Index(list(frame.index), dtype=object))
+    var = pd.DataFrame(index=pd.Index(list(frame.columns), dtype=object))
+    AnnData(frame.to_numpy(), obs=obs, var=var).write_h5ad(path)
 
 
 def write_text(frame: pd.DataFrame, path: Path, mark: str) -> None:
@@ -83,7 +106,7 @@ def main() -> None:
     frame = made(args.samples, args.genes)
     panel = panel_of(frame)
     print(f"\n### Gene tables: {args.samples:,} samples x {args.genes:,} genes\n")
-    print("| file | ours, s | ours, processor s | pandas, processor s | limit |")
+    print("| file | ours, s | ours, processor s | peer, s | of the limit |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for path, peer in written(frame, Path(folder)).items():
@@ -95,9 +118,9 @@ def main() -> None:
 
 
 def row(name: str, ours: tuple[float, float], theirs: tuple[float, float]) -> str:
-    """Return a line of the table; the ratio is of processor time to the limit."""
-    ratio = f"{ours[1] / LIMIT_S:.2f}x of {LIMIT_S:.0f} s"
-    return f"| {name} | {ours[0]:.2f} | {ours[1]:.2f} | {theirs[1]:.2f} | {ratio} |"
+    """Return a line of the table; the ratio is of the time by the clock."""
+    ratio = f"{ours[0] / LIMIT_S:.2f}x of {LIMIT_S:.0f} s"
+    return f"| {name} | {ours[0]:.2f} | {ours[1]:.2f} | {theirs[0]:.2f} | {ratio} |"
 
 
 if __name__ == "__main__":
