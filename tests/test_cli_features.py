@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
+from tifffile import imread, imwrite
 
 from napari_gimp.cli import main
 from napari_gimp.commands.progress import Bar
-from small_slides import write_slide
+from small_slides import PER_CM, write_slide
+from tiff_files import spoil
 
 
 @pytest.fixture
@@ -20,6 +24,14 @@ def manifest(tmp_path: Path) -> Path:
     path = tmp_path / "cohort.csv"
     path.write_text("patient,slide\nP1,P1/*.tif\nP2,P2/a.tif\n")
     return path
+
+
+def rewrite(slide: Path, pixels: np.ndarray) -> None:
+    """Write a slide compressed, so that a tile of other bytes cannot be decoded."""
+    imwrite(
+        slide, pixels, photometric="rgb", tile=(256, 256), compression="deflate",
+        **PER_CM,
+    )  # fmt: skip
 
 
 def features(*words: object) -> int:
@@ -50,6 +62,29 @@ def test_a_bad_slide_is_told_at_the_end_with_exit_2(
     assert "3 slides: 2 done, 1 failed" in said.out
     assert "1 of 3 slides have no features" in said.err
     assert str(tmp_path / "P2" / "a.tif") in said.err
+
+
+def test_a_damaged_slide_is_counted_not_kept_and_told_with_exit_2(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide, store = tmp_path / "P2" / "a.tif", tmp_path / "store"
+    whole = imread(slide)
+    rewrite(slide, whole)
+    spoil(slide, page=0, tile=0)
+
+    assert features(manifest, "--out", store, "--json") == 2
+    said = capsys.readouterr()
+    *_, damaged = json.loads(said.out)
+    assert damaged["state"] == "damaged"
+    assert "1 of 3 slides have no features" in said.err
+    assert "a.tif: 1 tile could not be decoded" in said.err
+    (key,) = {path.stem for path in store.glob("*.zarr")} & {damaged["key"]}
+    entry = zarr.open_group(store / f"{key}.zarr", mode="r")
+    assert entry.attrs["done"] == 0, "nothing from the first damaged tile on"
+
+    rewrite(slide, whole)  # mended, it is of the same content again
+    assert features(manifest, "--out", store) == 0
+    assert "1 done, 2 stored" in capsys.readouterr().out
 
 
 def test_json_lists_every_slide_with_its_end(

@@ -58,7 +58,8 @@ def features_(arguments: argparse.Namespace) -> None:
     Raises
     ------
     CohortError
-        If a manifest cannot be used, or slides failed: after all the others.
+        If a manifest cannot be used, or slides failed, are damaged, or lost their
+        workers: after all the others.
     """
     from napari_gimp.cohorts.listing import list_slides
 
@@ -67,6 +68,7 @@ def features_(arguments: argparse.Namespace) -> None:
     _check_areas(arguments, entries)
     recipe = _recipe(arguments)
     last: dict[int, SlideState] = {}
+    ends: list[SlideState] = []
     try:
         with cluster_of(arguments) as cluster:
             steps = extract_manifest(
@@ -75,9 +77,9 @@ def features_(arguments: argparse.Namespace) -> None:
             _follow(steps, entries, last)
     finally:
         if last:
-            ends = [_ended(last.get(k), k) for k in range(len(entries))]
+            ends += [_ended(last.get(k), k) for k in range(len(entries))]
             (_print_json if arguments.json else _print_table)(entries, ends)
-    _raise_failures(entries, last)
+    _raise_failures(entries, ends)
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -92,7 +94,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         device=arguments.device if elsewhere else pick_device(arguments.device),
         mpp=arguments.mpp,
         srgb=arguments.srgb,
-        plan=plan_of(arguments),
+        plan=plan_of(arguments, many=True),
     )
 
 
@@ -160,12 +162,13 @@ def _ended(state: SlideState | None, number: int) -> SlideState:
     return state if state.ended else replace(state, state=State.CANCELLED)
 
 
-def _raise_failures(entries: Sequence[Entry], last: Mapping[int, SlideState]) -> None:
-    failed = [state for state in last.values() if state.state is State.FAILED]
-    if failed:
-        reasons = [f"{entries[s.number].slide}: {s.text}" for s in failed]
+def _raise_failures(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
+    """Tell which slides have no features in the store, and why."""
+    lost = [state for state in ends if state.state not in (State.DONE, State.STORED)]
+    if lost:
+        reasons = [f"{entries[s.number].slide}: {s.text or s.state}" for s in lost]
         raise CohortError(
-            f"{len(failed)} of {len(entries)} slides have no features:\n- "
+            f"{len(lost)} of {len(entries)} slides have no features:\n- "
             + "\n- ".join(reasons)
             + "\nMend them or leave them out, and run the command again: the others "
             "are in the store."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from napari_gimp.errors import PatchError
 
 if TYPE_CHECKING:
     from napari_gimp.patches.plan import PatchPlan
@@ -99,16 +101,32 @@ def add_plan_options(sub: Any, *, many: bool = False) -> None:
     )
 
 
-def plan_of(arguments: argparse.Namespace) -> PatchPlan:
+def plan_of(arguments: argparse.Namespace, *, many: bool = False) -> PatchPlan:
     """Return the plan that `add_plan_options` read, its paths absolute.
+
+    Parameters
+    ----------
+    arguments
+        The command line.
+    many
+        Whether slides may bring areas of their own, as those of a manifest do.
 
     Raises
     ------
     PatchError
-        If a value is out of range or a file is not there.
+        If a value is out of range, a file is not there, or classes have no file.
     """
     from napari_gimp.patches.plan import PatchPlan
 
+    for which in ("include", "exclude"):
+        _check_areas(which, getattr(arguments, which))
+        labels = getattr(arguments, f"{which}_class")
+        if labels and not many and not getattr(arguments, which):
+            raise PatchError(
+                f"The classes {', '.join(labels)} to {which} need the file that has "
+                f"them: give the annotations or the mask to --{which}, too."
+            )
+    _check_areas("tissue", [arguments.tissue] if arguments.tissue else [])
     tissue = arguments.tissue
     return PatchPlan(
         stride_um=arguments.stride,
@@ -119,3 +137,12 @@ def plan_of(arguments: argparse.Namespace) -> PatchPlan:
         include_labels=tuple(arguments.include_class),
         exclude_labels=tuple(arguments.exclude_class),
     )
+
+
+def _check_areas(option: str, paths: Sequence[Path]) -> None:
+    absent = [str(path) for path in paths if not path.exists()]
+    if absent:
+        raise PatchError(
+            f"--{option} {', '.join(absent)} does not exist. Give the path of "
+            "annotations (GeoJSON) or of a mask image."
+        )

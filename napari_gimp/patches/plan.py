@@ -42,12 +42,13 @@ class PatchPlan:
         Annotations (GeoJSON) or mask images: only what lies inside one of the
         first, and nothing that lies inside one of the others.
     include_labels, exclude_labels
-        The classes of those files that count; none means all.
+        The classes of those files that count; none means all. Without a file they
+        mean nothing, since each slide of a cohort brings its own.
 
     Raises
     ------
     PatchError
-        If a number is out of range, or classes are named without a file.
+        If a number is out of range.
     """
 
     stride_um: float | None = None
@@ -69,13 +70,8 @@ class PatchPlan:
                 f"The least tissue of a patch must be 0 to 1, got {self.min_tissue}; "
                 "0.5 is usual."
             )
-        for which in ("include", "exclude"):
-            labels = getattr(self, f"{which}_labels")
-            if labels and not getattr(self, which):
-                raise PatchError(
-                    f"The classes {', '.join(labels)} to {which} need the file that "
-                    f"has them: give the annotations or the mask to {which}, too."
-                )
+        if self.stride_um is not None:  # 64 and 64.0 name the same features
+            object.__setattr__(self, "stride_um", float(self.stride_um))
 
     def find_tissue(self, source: SlideSource) -> Tissue:
         """Return the tissue of a slide that the plan lets through.

@@ -209,8 +209,6 @@ def test_a_region_that_is_gone_is_said() -> None:
         ({"stride_um": 0.0}, "above 0 um, got 0.0"),
         ({"stride_um": float("nan")}, "above 0 um, got nan"),
         ({"min_tissue": 1.5}, "0 to 1, got 1.5"),
-        ({"include_labels": ("Tumor",)}, "Tumor to include need the file"),
-        ({"exclude_labels": ("Ink",)}, "Ink to exclude need the file"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(plan: dict[str, Any], says: str) -> None:
@@ -250,3 +248,7 @@ def wide_slide(make_slide) -> Any:
         Level((5520 // f, 10_496 // f), (64, 64), (f, f)) for f in (1, 8)
     )
     return slide
+
+
+def test_a_stride_in_whole_um_names_the_same_features() -> None:
+    assert repr(PatchPlan(stride_um=64)) == repr(PatchPlan(stride_um=64.0))
