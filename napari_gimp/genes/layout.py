@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 EXPRESSION_SUFFIX = "_rnaseq"
 OTHER_SUFFIXES = ("_cnv", "_mut", "_meth")
-ENSEMBL = re.compile(r"ENS[A-Z]{0,4}G\d{11}(\.\d+)?$")  # of any species
+ENSEMBL = re.compile(r"(ENS[A-Z]{0,4}G\d{11})(\.\d+)?(_PAR_Y)?$")
+"""Of any species; GENCODE marks what X and Y share on Y, where it counts no reads."""
 COMMA = re.compile(r"-?\d+,\d+$")
 FEW_WORDS = 2
 """A column of numbers and more words than this is a description, as chromosomes are."""
@@ -161,7 +162,8 @@ def is_known(name: str) -> bool:
 def clean_symbol(name: str) -> str:
     """Return a gene's name without blanks, kind of data and Ensembl version."""
     name = name.strip().removesuffix(EXPRESSION_SUFFIX)
-    return name.split(".")[0] if ENSEMBL.match(name) else name
+    number = ENSEMBL.match(name)
+    return number[1] if number else name
 
 
 def may_be_gene(name: str) -> bool:

@@ -240,10 +240,11 @@ def _unknown(samples: Sequence[str], genes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _columns(values: Values, columns: list[int]) -> Values:
-    """Return some columns; all of them without a copy."""
-    if columns == list(range(values.shape[1])):
-        return np.ascontiguousarray(values)
-    return np.ascontiguousarray(values[:, columns])
+    """Return some columns, with NaN for what is infinite: a sum would be too."""
+    every = columns == list(range(values.shape[1]))  # then without a copy
+    kept = np.ascontiguousarray(values if every else values[:, columns])
+    infinite = np.isinf(kept)
+    return np.where(infinite, np.float32(np.nan), kept) if infinite.any() else kept
 
 
 def _of_known(values: Values, genes: Sequence[str]) -> Values:

@@ -174,6 +174,19 @@ def test_what_was_found_in_a_table_is_told(tmp_path: Path, name: str) -> None:
     assert sentence in read_table(write(tmp_path, text)).notes
 
 
+def test_an_infinite_number_is_none_and_spoils_no_other(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "sample,TP53,EGFR,MYC\nA,inf,3,60\n"))
+    panel = Panel(("TP53", "EGFR"), np.full(2, 15, "f4"), np.ones(2, "f4"))
+
+    aligned = align(table.profile("A"), panel)
+
+    assert "1 gene has no value in any sample, which is taken as missing (TP53)" in (
+        table.notes
+    )
+    assert aligned.present.tolist() == [False, True]
+    assert aligned.z[1] == pytest.approx(np.log2(3 / 63 * 1e6 + 1) - 15, abs=1e-5)
+
+
 def test_a_table_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     for name in ("absent.csv", "absent.parquet", "absent.h5ad"):
         with pytest.raises(GeneError, match=rf"there is no file .*{name}: check"):

@@ -183,6 +183,19 @@ def test_ensembl_versions_are_dropped_and_known_numbers_become_symbols(
     assert any("ENSG00000141510 as TP53" in note for note in table.notes)
 
 
+def test_the_copy_on_y_of_a_gene_is_told_as_a_repeated_gene(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text(
+        "gene\tA\nENSG00000002586.20\t7\nENSG00000002586.20_PAR_Y\t0\n"
+        "ENSG00000141510.18\t9\n"
+    )
+
+    table = read_table(path)
+
+    assert (table.genes, table.duplicates) == (("CD99", "TP53"), ("CD99",))
+    np.testing.assert_array_equal(table.values, [[7, 9]])
+
+
 def test_repeated_genes_are_told_and_never_averaged(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("sample,TP53,EGFR,TP53\nA,1.5,2.5,100.5\nB,3.5,4.5,6.5\n")
@@ -200,30 +213,6 @@ def test_gene_names_a_spreadsheet_spoiled_are_told(tmp_path: Path) -> None:
     path.write_text("sample,TP53,2-Sep,1-Mar\nA,1.5,2.5,1\nB,3.5,4.5,2\n")
 
     assert any("2-Sep" in note for note in read_table(path).notes)
-
-
-rng = np.random.default_rng(3)
-LOG = rng.normal(6, 2, (20, 12)).clip(0, 15)
-
-
-@pytest.mark.parametrize(
-    ("values", "scale"),
-    [
-        (rng.poisson(40, (20, 12)), "counts"),
-        (rng.poisson(0.4, (20, 12)), "counts"),
-        (np.exp2(LOG) - 1, "linear"),
-        (LOG, "log2"),
-        (LOG - 3.5, "log2"),
-        ((LOG - LOG.mean(0)) / LOG.std(0), "zscore"),
-    ],
-    ids=["counts", "few counts", "linear", "log2", "log2 below 0", "zscore"],
-)
-def test_the_scale_is_told_by_the_numbers(
-    tmp_path: Path, values: np.ndarray, scale: str
-) -> None:
-    path = write(tmp_path / "t.csv", values, genes_in_rows=False, mark=",")
-
-    assert read_table(path).scale == scale
 
 
 def test_a_profile_is_one_row() -> None:
