@@ -1,4 +1,4 @@
-"""The Analyse dock: slide, genes, model, run."""
+"""The Analyse dock: slide, tissue, patches, genes, model, run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from napari_gimp._qt.gene_choice import GeneChoice
 from napari_gimp._qt.model_choice import ModelChoice
 from napari_gimp._qt.pace import Pace, advance
 from napari_gimp._qt.parts import Dock, Notice, allow, quiet, row
+from napari_gimp._qt.patches import PatchChoice
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide_choice import SlideChoice
+from napari_gimp._qt.tissue import TissueChoice
 from napari_gimp.errors import SlideError
 from napari_gimp.patches.brightfield import check_brightfield
 
@@ -29,7 +31,7 @@ Analyse = Callable[["Request"], Iterator["Event"]]
 
 
 class AnalyseDock(Dock):
-    """Choose a slide, genes and a model; run and watch.
+    """Choose a slide, its patches, genes and a model; run and watch.
 
     Parameters
     ----------
@@ -53,14 +55,18 @@ class AnalyseDock(Dock):
 
     def _build(self) -> None:
         self.slide = SlideChoice(self._scene, self)
+        self.tissue = TissueChoice(self._scene, self)
+        whole = self.tissue.take_whole_slide
+        self.patches = PatchChoice(self._scene, self, whole)
         self.genes = GeneChoice(self._scene, self)
         self.model = ModelChoice(self)
-        self.section("4  Run")
+        self._fit_to_model()
+        self.fill()
         self.run, self.cancel = QPushButton("Run"), QPushButton("Cancel")
         self.bar, self.stage, self.notice = QProgressBar(), quiet(), Notice()
         self.bar.setTextVisible(False)
-        self.add(row(self.run, self.cancel), self.bar, self.stage, self.notice)
-        self.fill()
+        buttons = row(self.run, self.cancel)
+        self.keep_in_sight("6  Run", buttons, self.bar, self.stage, self.notice)
 
     def _listen(self) -> None:
         events = self.session.events
@@ -70,7 +76,9 @@ class AnalyseDock(Dock):
         self.hear(events.error, self._show_error)
         self.hear(events.warnings, self._show_warnings)
         self.hear(events.result, self._show_end)
-        for choice in (self.slide, self.genes, self.model):
+        self.model.changed.connect(self._fit_to_model)
+        choices = (self.slide, self.tissue, self.patches, self.genes, self.model)
+        for choice in choices:
             choice.changed.connect(self._show_job)
             choice.changed.connect(self._start_if_ready)
         self.model.changed.connect(lambda: self.genes.fit_to(self.model.listed))
@@ -80,6 +88,11 @@ class AnalyseDock(Dock):
         self.hear(self._scene.run_asked, self._run_by_key)
         self.hear(self._scene.cancel_asked, self._show_cancelling)
         self.destroyed.connect(self.session.cancel)  # nobody could stop it any more
+
+    def _fit_to_model(self) -> None:
+        """Lay the patches and compare the genes that the chosen model takes."""
+        self.patches.fit_to(self.model.listed)
+        self.genes.fit_to(self.model.listed)
 
     def prepare(self, genes: Path | None, sample: str | None, *, start: bool) -> None:
         """Fill in a gene table and a sample; with `start`, run when all is read."""
@@ -107,6 +120,8 @@ class AnalyseDock(Dock):
             genes=self.genes.path,
             sample=self.genes.sample,
             pseudobulk=self.genes.pseudobulk,
+            allow_missing=self.genes.allow_missing,
+            plan=self.session.plan,
             mpp=self._scene.asked_mpp,
             srgb=self.session.srgb,
             store=cache_folder() / "features",
@@ -122,7 +137,8 @@ class AnalyseDock(Dock):
             return barred
         if self.session.mpp is None:
             return "How large a pixel is, is not known. Answer in the Slide dock."
-        return self.genes.obstacle() or self.model.obstacle()
+        choices = (self.tissue, self.patches, self.genes, self.model)
+        return next(filter(None, (choice.obstacle() for choice in choices)), "")
 
     def _unfit(self) -> str:
         """Return why no model takes the slide, as fluorescence; "" if one may."""

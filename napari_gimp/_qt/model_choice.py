@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_gimp._qt.parts import Dock, Notice, allow, ask_folder
+from napari_gimp._qt.parts import Dock, Notice, allow, ask_folder, beside, quiet
+from napari_gimp._qt.patches_count import Seen, encoder_line, facts_about, seen_by
+from napari_gimp._qt.tissue_search import tissue_job
 from napari_gimp.errors import CheckpointError
 from napari_gimp.explain.models import (
     ListedModel,
@@ -16,6 +19,10 @@ from napari_gimp.explain.models import (
     model_in,
     resolve_model,
 )
+
+if TYPE_CHECKING:
+    from napari_gimp.jobs import Job
+    from napari_gimp.patches.encoders import EncoderFacts
 
 NO_MODEL = "No model is chosen. Train one in the Train dock, or choose its folder."
 
@@ -32,12 +39,15 @@ class ModelChoice:
     changed = Signal()
 
     def __init__(self, dock: Dock) -> None:
-        form = dock.section("3  Model")
-        self.models, self.browse = QComboBox(), QPushButton("Choose folder…")
+        self._dock = dock
+        form = dock.section("5  Model")
+        self.models, self.browse = QComboBox(), QPushButton("Choose…")
         self.browse.setToolTip("A checkpoint folder, or the folder of a training run")
         self.card = Notice()
-        form.add("Model", self.models)
-        form.add("", self.browse)
+        form.add("Model", beside(self.models, self.browse))
+        self.encoder = quiet()
+        form.add("Encoder", self.encoder)
+        self.looking: Job[EncoderFacts | None] | None = None
         dock.add(self.card)
         for model in list_models():
             self.models.addItem(model.name, model)
@@ -81,9 +91,34 @@ class ModelChoice:
             self.card.say(model.summary)
         else:
             self.card.say(self.obstacle(), "error" if model else "note")
+        self._show_encoder(None if model is None else seen_by(model.card))
         tip = card_text(model.card) if model else ""
         allow(self.models, tip=tip, obstacle="" if model else NO_MODEL)
         self.changed.emit()
+
+    def _show_encoder(self, seen: Seen | None) -> None:
+        """Say what the card says at once, and what else is known when it is read."""
+        self.looking = None
+        self.encoder.setText("not named in the card" if seen is None else "")
+        self.encoder.setToolTip("")
+        if seen is None:
+            return
+        self.encoder.setText(encoder_line(seen, None))
+        self.looking = job = tissue_job(partial(facts_about, seen))
+        tell = partial(self._tell_encoder, job.number, seen)
+        self._dock.hear(job.event, tell, thread="main")
+        job.start()
+
+    def _tell_encoder(
+        self, number: int, seen: Seen, facts: EncoderFacts | None
+    ) -> None:
+        if self.looking is None or self.looking.number != number:
+            return
+        self.looking = None
+        self.encoder.setText(encoder_line(seen, facts))
+        if facts is not None:
+            tip = (facts.title, f"weights: {facts.access}", facts.page, facts.source)
+            self.encoder.setToolTip("\n".join(filter(None, tip)))
 
 
 def card_text(card: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ from napari_gimp._qt.slide_layers import (
     view_of,
 )
 from napari_gimp._qt.slide_trouble import Trouble
+from napari_gimp._qt.tissue_layers import PlanLayers
 from napari_gimp._qt.wording import ordinal, value
 from napari_gimp.geometry import YX, world_to_um
 from napari_gimp.jobs import Job, read_job
@@ -74,8 +75,10 @@ class Scene:
         self.trouble = Trouble(self.slides)
         self._seen: weakref.WeakSet[SlideView] = weakref.WeakSet()
         self.maps = MapLayers(viewer, self.session)
+        self.plan_layers = PlanLayers(viewer)
         self.slides.changed.connect(self._follow_slides)
         self._follow_slides()
+        self.session.events.slide.connect(self.plan_layers.clear)
         self.session.events.patch.connect(self._tell_patch)
         viewer.mouse_drag_callbacks.append(self._clicked)
         canvas = canvas_of(viewer)
@@ -91,7 +94,9 @@ class Scene:
         srgb = view is not None and view.source.srgb
         if (path, mpp, srgb) == (session.slide, session.mpp, session.srgb):
             return
+        kept = session.plan if (path, mpp) == (session.slide, session.mpp) else None
         session.forget_slide()
+        session.plan = kept or session.plan  # other colours, the same tissue
         session.mpp, session.srgb = mpp, srgb
         session.slide = path
 

@@ -8,7 +8,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_gimp._qt.parts import Dock, Notice, allow, ask_file
+from napari_gimp._qt.parts import Dock, Notice, allow, ask_file, beside
 from napari_gimp._qt.scene import Scene
 from napari_gimp._qt.slide_layers import mpp_of, path_of
 from napari_gimp._qt.wording import resolution
@@ -36,11 +36,10 @@ class SlideChoice:
     def __init__(self, scene: Scene, dock: Dock) -> None:
         self._scene = scene
         form = dock.section("1  Slide")
-        self.layers, self.open = QComboBox(), QPushButton("Open slide…")
+        self.layers, self.open = QComboBox(), QPushButton("Open…")
         self.notice = Notice()
         self.open.setToolTip("Open a slide file in the viewer")
-        form.add("Slide", self.layers)
-        form.add("", self.open)
+        form.add("Slide", beside(self.layers, self.open))
         form.addRow(self.notice)
         self.layers.activated.connect(self._choose)
         self.open.clicked.connect(self._ask)
