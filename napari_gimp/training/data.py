@@ -16,7 +16,8 @@ from napari_gimp.genes.panel import Panel, align
 from napari_gimp.genes.scale import to_log2
 from napari_gimp.training.cohort import Cohort, Patient
 from napari_gimp.training.features import (
-    SlideFeatures,
+    PatientFeatures,
+    SlidePart,
     extract_cohort,
     read_thumbnails,
 )
@@ -24,11 +25,12 @@ from napari_gimp.training.splits import Split
 
 if TYPE_CHECKING:
     from napari_gimp.patches.encoders import Encoder
+    from napari_gimp.patches.plan import PatchPlan
 
 THUMBNAILS_PER_SLIDE = 24
 THUMBNAILS = 2048
 
-Report = Callable[[int, int], None]
+Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class CohortBags:
     train, validation, test
         One bag per patient, in the split's order.
     slides
-        Fingerprint of each patient's slide.
+        Each patient's slides, and which patches are whose.
     """
 
     cohort: Cohort
@@ -53,7 +55,7 @@ class CohortBags:
     train: tuple[Bag, ...]
     validation: tuple[Bag, ...]
     test: tuple[Bag, ...]
-    slides: Mapping[str, str]
+    slides: Mapping[str, tuple[SlidePart, ...]]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def make_bags(
     cohort: Cohort,
     split: Split,
     panel: Panel,
-    features: dict[str, SlideFeatures],
+    features: dict[str, PatientFeatures],
 ) -> CohortBags:
     """Put features and aligned expression together.
 
@@ -113,7 +115,7 @@ def make_bags(
         tuple(_bag(cohort, p, panel, features[p.patient]) for p in cohort.pick(ids))
         for ids in (split.train, split.validation, split.test)
     ]
-    slides = {patient: found.fingerprint for patient, found in features.items()}
+    slides = {patient: found.slides for patient, found in features.items()}
     train, validation, test = parts
     return CohortBags(cohort, split, panel, train, validation, test, slides)
 
@@ -121,30 +123,34 @@ def make_bags(
 def read_features(
     cohort: Cohort,
     encoder: Encoder,
+    plan: PatchPlan,
     *,
     store: Path,
     device: str,
     workers: int,
     srgb: bool,
     report: Report,
-) -> dict[str, SlideFeatures]:
+) -> dict[str, PatientFeatures]:
     """Return every patient's features, from the store or made now.
 
-    `report(done, total)` is called after each patient.
+    `report(done, total, text)` is called after each patient; the text says what
+    could not be read of its slides.
     """
     from napari_gimp.patches.store import FeatureStore
 
-    found: dict[str, SlideFeatures] = {}
+    found: dict[str, PatientFeatures] = {}
     for patient, features in extract_cohort(
         cohort.patients,
         encoder,
+        plan,
         store=FeatureStore(store),
         device=device,
         workers=workers,
         srgb=srgb,
     ):
         found[patient.patient] = features
-        report(len(found), len(cohort))
+        damage = " ".join(part.damage for part in features.slides if part.damage)
+        report(len(found), len(cohort), damage)
     return found
 
 
@@ -164,20 +170,26 @@ def draw_thumbnails(
         bags.train, bags.cohort.pick(bags.split.train), strict=True
     ):
         drawn = torch.randperm(len(bag.features), generator=generator)[:per_slide]
-        coords = bag.coords_um[drawn].numpy()
-        thumbnails = read_thumbnails(patient, coords, patch_um, srgb=srgb)
-        features.append(bag.features[drawn])
-        pictures.append(torch.from_numpy(thumbnails).float() / 255)
+        parts = bags.slides[patient.patient]
+        for entry, part in zip(patient.slides, parts, strict=True):
+            rows = drawn[(drawn >= part.rows.start) & (drawn < part.rows.stop)]
+            if not len(rows):
+                continue
+            right = np.array([0, part.right_um], np.float32)
+            coords = bag.coords_um[rows].numpy() - right
+            thumbnails = read_thumbnails(entry, coords, patch_um, srgb=srgb)
+            features.append(bag.features[rows])
+            pictures.append(torch.from_numpy(thumbnails).float() / 255)
     return torch.cat(features), torch.cat(pictures)
 
 
-def _bag(cohort: Cohort, patient: Patient, panel: Panel, slide: SlideFeatures) -> Bag:
+def _bag(cohort: Cohort, patient: Patient, panel: Panel, found: PatientFeatures) -> Bag:
     genes = None
     if patient.sample:
         genes = torch.from_numpy(align(cohort.table.profile(patient.sample), panel).z)
     return Bag(
-        torch.from_numpy(slide.features),
-        torch.from_numpy(slide.coords_um),
+        torch.from_numpy(found.features),
+        torch.from_numpy(found.coords_um),
         genes,
         cohort.label_index(patient),
         patient.patient,

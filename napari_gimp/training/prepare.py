@@ -40,15 +40,15 @@ DECODER_EPOCHS, DECODER_BATCH, DECODER_LEAST = 10, 64, 20
 
 
 class FeaturesDone(Protocol):
-    """Told how many patients' features are there."""
+    """Told how many patients' features are there, and what could not be read."""
 
-    def __call__(self, *, step: int, total: int) -> None:
+    def __call__(self, *, step: int, total: int, text: str = "") -> None:
         """Take note."""
         ...
 
 
-def _silent(*, step: int, total: int) -> None:
-    del step, total
+def _silent(*, step: int, total: int, text: str = "") -> None:
+    del step, total, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,8 @@ def prepare(
     report
         Called with `step` patients whose features are there, of `total`.
     """
-    from napari_gimp.patches.encoders import load_encoder
-
     start = load_start(run.start) if run.start else None
-    encoder = load_encoder(run.encoder)
+    encoder = _encoder(run)
     bags = gather_bags(run, start.card if start else None, report=report)
     if start:
         check_no_leak(start.card, bags)
@@ -129,9 +127,7 @@ def gather_bags(
     report
         As in `prepare`.
     """
-    from napari_gimp.patches.encoders import load_encoder
-
-    encoder = load_encoder(run.encoder)
+    encoder = _encoder(run)
     if known:
         check_encoder(known, encoder)
     plan, cohort = run.plan, read_cohort(run.manifest, run.genes)
@@ -144,13 +140,23 @@ def gather_bags(
     features = read_features(
         cohort,
         encoder,
+        run.patches,
         store=run.feature_store,
         device=choose_device(plan.device),
         workers=plan.workers,
         srgb=run.srgb,
-        report=lambda done, total: report(step=done, total=total),
+        report=lambda done, total, text: report(step=done, total=total, text=text),
     )
     return make_bags(cohort, split, panel, features)
+
+
+def _encoder(run: RunConfig) -> Encoder:
+    """Return the run's encoder; of imported features with the store's patch size."""
+    from napari_gimp.patches.encoders import load_encoder
+    from napari_gimp.patches.features import settle
+    from napari_gimp.patches.store import FeatureStore
+
+    return settle(load_encoder(run.encoder), FeatureStore(run.feature_store))
 
 
 def _decoder(run: RunConfig, bags: CohortBags, encoder: Encoder) -> PixelDecoder:
@@ -205,7 +211,25 @@ def _card(
             "seed": plan.seed,
             "slides": seen_slides(bags, before),
             "srgb": run.srgb,
+            **_about_slides(bags),
         },
         choices=start.card.choices if start else (),
         description=f"{run.model}, {run.size}, {run.stage}",
     )
+
+
+def _about_slides(bags: CohortBags) -> dict[str, object]:
+    """Return where patches were asked for, and how many slides are damaged.
+
+    Only what is not as usual is said.
+    """
+    parts = [part for slides in bags.slides.values() for part in slides]
+    plans = {part.fingerprint: dict(part.plan) for part in parts if part.plan}
+    alike = all(part.plan == parts[0].plan for part in parts)
+    damaged = sum(bool(part.damage) for part in parts)
+    said: dict[str, object] = {}
+    if plans:
+        said["patches"] = dict(parts[0].plan) if alike else {"by_slide": plans}
+    if damaged:
+        said["damaged_slides"] = damaged
+    return said

@@ -48,7 +48,7 @@ def check_no_leak(start: Card, bags: CohortBags) -> None:
     Slides are known again by content, whatever patient, file or manifest is called.
     """
     seen = set(start.cohort.get("slides", ()))
-    leaked = [p for p in bags.split.test if bags.slides[p] in seen]
+    leaked = [p for p in bags.split.test if seen & set(_names(bags, p))]
     if leaked:
         raise RunError(
             f"{len(leaked)} of {len(bags.split.test)} test patients were in the "
@@ -113,8 +113,12 @@ def started_model(run: RunConfig, start: Checkpoint[Gimp], bags: CohortBags) -> 
 
 def seen_slides(bags: CohortBags, before: Iterable[str] = ()) -> list[str]:
     """Return the slides a model has learned from, those of its start included."""
-    here = [bags.slides[p] for p in (*bags.split.train, *bags.split.validation)]
-    return sorted({*here, *before})
+    patients = (*bags.split.train, *bags.split.validation)
+    return sorted({name for p in patients for name in _names(bags, p)} | set(before))
+
+
+def _names(bags: CohortBags, patient: str) -> list[str]:
+    return [part.fingerprint for part in bags.slides[patient]]
 
 
 def _with_plan(config: GimpConfig, run: RunConfig) -> GimpConfig:

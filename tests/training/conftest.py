@@ -13,7 +13,7 @@ import torch
 from napari_gimp.training import prepare
 from napari_gimp.training.cohort import Cohort
 from napari_gimp.training.data import CohortBags
-from napari_gimp.training.features import SlideFeatures
+from napari_gimp.training.features import PatientFeatures, SlidePart
 from napari_gimp.training.plan import Plan
 from napari_gimp.training.run import RunConfig
 
@@ -62,18 +62,19 @@ def names() -> str:
     return ",".join(f"GENE{g}" for g in range(GENES))
 
 
-def drawn_features(cohort: Cohort) -> dict[str, SlideFeatures]:
+def drawn_features(cohort: Cohort) -> dict[str, PatientFeatures]:
     """Features that tell the classes apart, the same for the same patient."""
     return {p.patient: _features(p.patient, p.label) for p in cohort.patients}
 
 
-def _features(patient: str, label: str) -> SlideFeatures:
+def _features(patient: str, label: str) -> PatientFeatures:
     rng = np.random.default_rng(int(patient[1:]))
     shift = CLASSES.index(label) * (np.arange(WIDTH) < 8)
     features = rng.normal(shift, 1, (PATCHES, WIDTH)).astype(np.float32)
     rows, cols = np.divmod(np.arange(PATCHES), 3)
     coords = (np.stack([rows, cols], axis=1) * 128 + 64).astype(np.float32)
-    return SlideFeatures(features, coords, f"slide-{patient}")
+    slide = SlidePart(f"slide-{patient}", slice(0, PATCHES))
+    return PatientFeatures(features, coords, (slide,))
 
 
 @pytest.fixture
@@ -85,9 +86,12 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DrawnCohort:
 
 def replace_slides(monkeypatch: pytest.MonkeyPatch) -> None:
     def features(
-        cohort: Cohort, *_: object, report: Callable[[int, int], None], **__: object
-    ) -> dict[str, SlideFeatures]:
-        report(len(cohort), len(cohort))
+        cohort: Cohort,
+        *_: object,
+        report: Callable[[int, int, str], None],
+        **__: object,
+    ) -> dict[str, PatientFeatures]:
+        report(len(cohort), len(cohort), "")
         return drawn_features(cohort)
 
     def thumbnails(

@@ -13,10 +13,11 @@ from PIL import ImageCms
 from napari_gimp.cohorts.manifest import Entry
 from napari_gimp.errors import CohortError
 from napari_gimp.patches.encoders import Encoder, load_encoder
+from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.patches.store import FeatureStore
 from napari_gimp.training.cohort import Patient
 from napari_gimp.training.features import (
-    SlideFeatures,
+    PatientFeatures,
     extract_cohort,
     read_thumbnails,
 )
@@ -67,9 +68,9 @@ def encoder() -> Encoder:
 
 def extracted(
     patient: Patient, encoder: Encoder, store: FeatureStore, *, srgb: bool
-) -> SlideFeatures:
+) -> PatientFeatures:
     ((_, found),) = extract_cohort(
-        [patient], encoder, store=store, device="cpu", srgb=srgb
+        [patient], encoder, PatchPlan(), store=store, device="cpu", srgb=srgb
     )
     return found
 
@@ -83,15 +84,15 @@ def test_converted_colours_are_other_features_of_the_same_slide(
 
     assert np.abs(plain.features - converted.features).max() > 0.1
     assert len(list(store.root.glob("*.zarr"))) == 2, "kept under two keys"
-    assert plain.fingerprint == converted.fingerprint, "known again as one slide"
+    assert plain.slides == converted.slides, "known again as one slide"
 
 
 def test_thumbnails_are_converted_as_the_features_are(
     patient: Patient,
 ) -> None:
     centre = np.full((1, 2), 192.0, np.float32)
-    plain = read_thumbnails(patient, centre, 128.0)
-    converted = read_thumbnails(patient, centre, 128.0, srgb=True)
+    plain = read_thumbnails(patient.slides[0], centre, 128.0)
+    converted = read_thumbnails(patient.slides[0], centre, 128.0, srgb=True)
     assert np.abs(plain.astype(int) - converted).max() > 5
 
 
@@ -128,13 +129,13 @@ def test_damaged_tiles_of_a_slide_are_counted_in_one_line(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pixels = tifffile.imread(patient.slide)
+    pixels = tifffile.imread(patient.slides[0].slide)
     tifffile.imwrite(
-        patient.slide, pixels, photometric="rgb", tile=(256, 256), **PER_CM,
+        patient.slides[0].slide, pixels, photometric="rgb", tile=(256, 256), **PER_CM,
         compression="deflate",
     )  # fmt: skip
-    spoil(patient.slide, page=0, tile=4)
-    spoil(patient.slide, page=0, tile=5)
+    spoil(patient.slides[0].slide, page=0, tile=4)
+    spoil(patient.slides[0].slide, page=0, tile=5)
 
     extracted(patient, encoder, FeatureStore(tmp_path / "features"), srgb=False)
 
