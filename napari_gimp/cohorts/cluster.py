@@ -1,8 +1,9 @@
 """Features on a dask.distributed cluster, wherever its workers come from.
 
 Workers see the slides and the store under the same paths and run the same version.
-Each works on one slide at a time, so one thread is right (`--nthreads 1`); dask lets
-it compute on one core unless `OMP_NUM_THREADS` says otherwise where it is started.
+Each works on one slide at a time, so one thread is right (`--nthreads 1`). Under a
+nanny it computes on one core unless `OMP_NUM_THREADS` says otherwise where it is
+started, and slower than with `--no-nanny` (`local.TRIM`).
 """
 
 from __future__ import annotations

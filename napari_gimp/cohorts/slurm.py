@@ -109,6 +109,7 @@ def start(asked: Slurm) -> SLURMCluster:
         memory=asked.memory,
         cores=1,  # slides at a time
         processes=1,
+        nanny=False,  # Slurm watches; and see local.TRIM
         job_cpu=asked.cores,
         job_extra_directives=[f"--gpus={asked.gpus}"] if asked.gpus else [],
         job_script_prologue=[f"export OMP_NUM_THREADS={asked.cores}"],

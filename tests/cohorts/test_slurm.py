@@ -59,7 +59,8 @@ def test_a_jobs_script_asks_for_what_was_said(tmp_path: Path) -> None:
     ):
         assert line in lines
     assert "distributed.cli.dask_worker" in lines[-1]
-    assert "--nthreads 1" in lines[-1]
+    assert "--nthreads 1 " in lines[-1]
+    assert "--no-nanny" in lines[-1]
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ def test_workers_share_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None
         known = workers.client.run(lambda: dict(os.environ)).values()
     shares = {(env["OMP_NUM_THREADS"], env[VARIABLE]) for env in known}
     assert len(known) == 2
+    assert not any("MALLOC_TRIM_THRESHOLD_" in env for env in known)
     assert shares == {("3", str(tile_cache().budget_bytes // MB // 2))}
 
 
