@@ -9,24 +9,39 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from napari_gimp.slide.remembered import keep_choices, read_choices
 
 if TYPE_CHECKING:
-    from napari_gimp.patches.encoders import Encoder
     from napari_gimp.patches.store import FeatureStore
 
 RATES_FILE = "encoder-rates.json"
 LEAST_PATCHES = 32
 """Fewer tell how long it takes to start, not how fast it goes."""
-READ_AHEAD_BYTES = 128 << 20
+READ_AHEAD_BYTES = 64 << 20
 """Pixels, read and not yet encoded, that an extraction holds at most."""
 TIMES_INPUT = 24
 """What a network holds at once, as a multiple of its input in floats: a PatchNet 4, a
 ResNet-50 10, a ViT-g with its wide layers 24."""
 BYTES_PER_ROW = 16
 """Place and lattice index of a patch, beside its features."""
+
+
+class Measured(Protocol):
+    """What is known of an encoder without loading it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of its content."""
+
+    @property
+    def width(self) -> int:
+        """P, features per patch."""
+
+    @property
+    def input_px(self) -> int:
+        """Side of a patch, px."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +68,7 @@ class Estimate:
 
 def estimate(
     patches: int,
-    encoder: Encoder,
+    encoder: Measured,
     *,
     device: str = "cpu",
     batch_size: int | None = None,
@@ -66,7 +81,7 @@ def estimate(
     patches
         N, how many.
     encoder
-        The encoder; it is not run.
+        The encoder or its facts; it is not run.
     device
         Where it will run.
     batch_size
@@ -85,7 +100,7 @@ def estimate(
     )
 
 
-def patch_bytes(encoder: Encoder) -> int:
+def patch_bytes(encoder: Measured) -> int:
     """Return the memory that an encoder takes for one patch of a batch, bytes."""
     return encoder.input_px**2 * 3 * (1 + 4 * TIMES_INPUT)
 

@@ -1,42 +1,30 @@
 """Slide and patches in, features out: read ahead, encode in batches, keep.
 
-Rows of patches are read in bands: neighbouring patches share the tiles they are
-cut from, so a band's tiles are decoded about once. Threads read the next bands
-while the encoder works on this one; the number of bands in flight is bounded.
+`reading` reads the next patches in threads while `encoding` works on these; what is
+in flight is bounded in bytes, whatever the size of the slide.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import EncoderError, PatchError
-from napari_gimp.patches.brightfield import read_rgb
 from napari_gimp.patches.encoders import Encoder
+from napari_gimp.patches.encoding import encode_batches, fitting_batch, pinned
 from napari_gimp.patches.estimate import remember_rate
 from napari_gimp.patches.grid import PatchGrid
+from napari_gimp.patches.reading import read_batches
 from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures
 from napari_gimp.slide.source import SlideSource
 
 Features = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
-
-READERS = min(4, os.cpu_count() or 1)
-"""Threads that read; more than a few only take the encoder's cores."""
-BLOCK_ROWS, BLOCK_COLS = 4, 8
-"""Patches of one read: 512 x 1024 px at 1 um/px, few tiles are decoded twice."""
-BAND_PATCHES = 512
-"""Patches of a band, at most, unless one row has more: 25 MB of 128 px patches."""
-BANDS_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +36,8 @@ class Extracted:
     done, total
         Patches encoded so far, and N.
     rows
-        The rows that are new.
+        The rows that are new: none where a batch takes long, so that whoever steps
+        through can give up in between.
     features
         (N, P) float32 view that fills up; rows from `done` on are NaN.
     """
@@ -65,7 +54,7 @@ def extract_all(
     encoder: Encoder,
     *,
     store: FeatureStore | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: str = "cpu",
 ) -> Features:
     """Return the features (N, P) float32 of all patches; see `extract`."""
@@ -81,13 +70,14 @@ def extract(
     encoder: Encoder,
     *,
     store: FeatureStore | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: str = "cpu",
-) -> Iterator[Extracted]:
+) -> Generator[Extracted]:
     """Encode the patches of a slide in raster order, yielding after each batch.
 
     What a store already holds comes first, in one step; each batch is stored
-    before it is yielded. Closing the iterator stops the reading threads. From the
+    before it is yielded. No step takes much longer than half a second, and closing
+    the iterator ends its threads, so that it can be cancelled. From the
     first damaged tile on nothing is stored, since the file may be mended and its
     fingerprint stay the same.
 
@@ -102,7 +92,8 @@ def extract(
     store
         Where to look for features and to keep them; None keeps nothing.
     batch_size
-        Patches per call of the encoder.
+        Patches per step; None for as many as memory takes. Where it takes fewer, the
+        encoder is called with the half, then with a quarter.
     device
         Where the encoder runs.
 
@@ -110,6 +101,8 @@ def extract(
     ------
     PatchError, EncoderError
         If there is no patch, or they are not of the encoder's size.
+    GimpError
+        If memory is short for a quarter of a batch.
     """
     _check(patches, encoder, batch_size)
     encoder = encoder.to(device)
@@ -121,11 +114,17 @@ def extract(
         features[:start] = known
         yield Extracted(start, len(patches), slice(0, start), features)
     began = time.perf_counter()
-    for rows, pixels in _batches(source, patches, encoder, start, batch_size):
-        features[rows] = encoder(pixels)
-        if stored and not source.damage:
-            stored.write(rows.start, features[rows])
-        yield Extracted(rows.stop, len(patches), rows, features)
+    with closing(_encoded(source, patches, encoder, start, batch_size, device)) as new:
+        done = start
+        for batch in new:
+            if batch is None:
+                yield Extracted(done, len(patches), slice(done, done), features)
+                continue
+            rows, features[rows] = batch[0], batch[1]
+            done = rows.stop
+            if stored and not source.damage:
+                stored.write(rows.start, features[rows])
+            yield Extracted(done, len(patches), rows, features)
     remember_rate(
         encoder.fingerprint,
         device,
@@ -134,10 +133,28 @@ def extract(
     )
 
 
-def _check(patches: PatchGrid, encoder: Encoder, batch_size: int) -> None:
+def _encoded(
+    source: SlideSource,
+    patches: PatchGrid,
+    encoder: Encoder,
+    start: int,
+    batch_size: int | None,
+    device: str,
+) -> Generator[tuple[slice, Features] | None]:
+    """Yield rows and their features from row `start` on, None where it takes long."""
+    size = batch_size or fitting_batch(encoder, device)
+    empty = pinned if device.startswith("cuda") else None
+    batches = read_batches(
+        source, patches, encoder, start=start, batch_size=size, empty=empty
+    )
+    with closing(batches):
+        yield from encode_batches(encoder, batches, device=device, batch_size=size)
+
+
+def _check(patches: PatchGrid, encoder: Encoder, batch_size: int | None) -> None:
     if not len(patches):
         raise PatchError("there is no patch to encode; lay patches over tissue first")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise PatchError(
             f"batch_size must be at least 1, got {batch_size}; 64 is usual"
         )
@@ -171,117 +188,3 @@ def _known(stored: StoredFeatures | None) -> Features:
     rows = stored.read()
     lost = np.flatnonzero(np.isnan(rows).any(axis=1))
     return rows[: lost[0]] if len(lost) else rows
-
-
-def _batches(
-    source: SlideSource,
-    patches: PatchGrid,
-    encoder: Encoder,
-    start: int,
-    batch_size: int,
-) -> Iterator[tuple[slice, Pixels]]:
-    """Yield (rows, (B, H, W, 3) pixels) in raster order from row `start` on."""
-    first, held = start, np.empty((0, *[encoder.input_px] * 2, 3), np.uint8)
-    for rows, pixels in _bands(source, patches, encoder, start):
-        held = np.concatenate([held, pixels]) if len(held) else pixels
-        last = rows.stop == len(patches)
-        while len(held) >= (1 if last else batch_size):
-            batch, held = held[:batch_size], held[batch_size:]
-            yield slice(first, first + len(batch)), batch
-            first += len(batch)
-
-
-def _bands(
-    source: SlideSource, patches: PatchGrid, encoder: Encoder, start: int
-) -> Iterator[tuple[slice, Pixels]]:
-    """Yield the pixels of one band after the other, reading ahead."""
-    with _readers(READERS if source.thread_safe else 1) as pool:
-        bands = (
-            _begin(pool, source, patches, encoder, rows)
-            for rows in band_rows(patches, start)
-        )
-        ahead = deque(islice(bands, BANDS_AHEAD))
-        while ahead:
-            rows, pixels, reads = ahead.popleft()
-            for read in reads:
-                read.result()
-            yield rows, pixels
-            ahead.extend(islice(bands, 1))
-
-
-@contextmanager
-def _readers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with the block, whatever is still waiting to be read."""
-    pool = ThreadPoolExecutor(count, thread_name_prefix="gimp-decode-patches")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def band_rows(patches: PatchGrid, start: int = 0) -> list[slice]:
-    """Return the patches of each band, as slices of raster order.
-
-    A band is up to `BLOCK_ROWS` lattice rows and `BAND_PATCHES` patches, but at
-    least one lattice row.
-    """
-    lattice_rows = patches.index[:, 0]
-    firsts = np.flatnonzero(np.diff(lattice_rows, prepend=-1))
-    stops = np.append(firsts[1:], len(lattice_rows))
-    bands: list[slice] = []
-    for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True):
-        if bands and _joins(lattice_rows, bands[-1], stop):
-            bands[-1] = slice(bands[-1].start, stop)
-        else:
-            bands.append(slice(first, stop))
-    return [slice(max(b.start, start), b.stop) for b in bands if b.stop > start]
-
-
-def _joins(lattice_rows: NDArray[np.int32], band: slice, stop: int) -> bool:
-    height = lattice_rows[stop - 1] - lattice_rows[band.start] + 1
-    return bool(height <= BLOCK_ROWS and stop - band.start <= BAND_PATCHES)
-
-
-def _begin(
-    pool: ThreadPoolExecutor,
-    source: SlideSource,
-    patches: PatchGrid,
-    encoder: Encoder,
-    rows: slice,
-) -> tuple[slice, Pixels, list[Future[None]]]:
-    """Start to read a band; its pixels are there when the futures are done."""
-    side = encoder.input_px
-    pixels = np.empty((rows.stop - rows.start, side, side, 3), dtype=np.uint8)
-    corners = patches.corners_um[rows]
-    columns = patches.index[rows, 1] // BLOCK_COLS
-    stride_px = patches.stride_um / encoder.mpp
-    whole = abs(stride_px - round(stride_px)) < 1e-9
-    block = columns if whole else np.arange(len(columns))
-    reads = [
-        pool.submit(
-            _read, source, corners, np.flatnonzero(block == k), encoder.mpp, pixels
-        )
-        for k in np.unique(block)
-    ]
-    return rows, pixels, reads
-
-
-def _read(
-    source: SlideSource,
-    corners: NDArray[np.float64],
-    members: NDArray[np.intp],
-    mpp: float,
-    into: Pixels,
-) -> None:
-    """Read the rectangle around some patches and cut them out of it.
-
-    Patches lie whole pixels apart, so cutting gives what reading each one gives.
-    """
-    side = into.shape[1]
-    origin = corners[members].min(axis=0)
-    offsets = np.rint((corners[members] - origin) / mpp).astype(int)
-    height, width = (offsets.max(axis=0) + side).tolist()
-    y_um, x_um = origin.tolist()
-    region = read_rgb(source, y_um, x_um, (height, width), mpp)
-    for member, (y, x) in zip(members, offsets, strict=True):
-        into[member] = region[y : y + side, x : x + side]

@@ -101,6 +101,11 @@ class PatchNetEncoder:
         """Side of a patch, um."""
         return self.card.input_px * self.card.mpp
 
+    @property
+    def cpu_batch(self) -> int:
+        """Patches that a CPU takes best in one call."""
+        return CPU_BATCH
+
     def to(self, device: str) -> PatchNetEncoder:
         """Move the network to a device ("cpu", "cuda", "cuda:1", "mps")."""
         self._network.to(device)
@@ -129,7 +134,9 @@ class PatchNetEncoder:
         """Return (B,3,H,W) in 0..1; the strides are already channels-last."""
         import torch
 
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).to(
+            self._device, non_blocking=True
+        )
         return batch.permute(0, 3, 1, 2).float() / 255
 
 

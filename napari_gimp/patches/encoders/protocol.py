@@ -43,6 +43,8 @@ class Encoder(Protocol):
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return features (B, P) of patches (B, H, W, 3) uint8.
 
+        Called by several threads at once.
+
         Raises
         ------
         EncoderError
