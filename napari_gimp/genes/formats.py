@@ -10,14 +10,19 @@ import csv
 import gzip
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from napari_gimp.errors import GeneError
-from napari_gimp.genes.layout import ROW_NAMES
+from napari_gimp.genes.layout import (
+    ROW_NAMES,
+    clean_symbol,
+    is_known,
+    is_number,
+)
 from napari_gimp.genes.wording import some
 
 if TYPE_CHECKING:
@@ -78,6 +83,7 @@ def read_sheet(path: Path) -> Sheet:
         raise GeneError(f"{path} {REFUSED[suffix]}")
     sheet = _read(_parse_parquet if suffix == ".parquet" else _parse, path)
     header, frame = sheet.header, sheet.frame
+    _check_header(header, path)
     if frame.shape[1] == len(header) + 1:  # as R writes it: no name above row names
         sheet = Sheet(["", *header], frame, sheet.notes)
     elif frame.shape[1] != len(header):
@@ -108,11 +114,26 @@ def needed(library: str, path: Path) -> GeneError:
 def _read(parse: Callable[[Path], Sheet], path: Path) -> Sheet:
     try:
         return parse(path)
+    except UnicodeDecodeError as error:
+        raise GeneError(
+            f"{path} is no text in UTF-8; save it as csv or tsv in UTF-8, or {GIVE}"
+        ) from error
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise GeneError(
             f"{path} cannot be read as a gene table ({error}); {GIVE} with a header "
             "line (text also .gz or .zip)"
         ) from error
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    """Refuse a first line that is a row, as HTSeq writes it: it would be lost."""
+    first, *rest = header or [""]
+    if rest and is_known(clean_symbol(first)) and all(map(is_number, rest)):
+        raise GeneError(
+            f"{path} has no names above its columns: its first line is {some(header)}; "
+            "put a line with the names of samples (or of genes, if they are in "
+            "columns) first"
+        )
 
 
 def _star(sheet: Sheet, path: Path) -> Sheet:
@@ -184,7 +205,10 @@ def _first_line(file: IO[str]) -> tuple[str, _Meta]:
     """Return the line with the names, below comments and what GCT says of itself."""
     line, meta = file.readline(), _Meta()
     if line.startswith(("#1.2", "#1.3")):
-        sizes = [int(size) for size in file.readline().split()]
+        line = file.readline()
+        if not all(map(str.isdigit, line.split())):
+            raise ValueError(f"its sizes are {line.strip()!r}, not rows and columns")
+        sizes = [int(size) for size in line.split()]
         if len(sizes) == 4:
             meta = _Meta(rows=sizes[3], columns=sizes[2])
         line = file.readline()
@@ -208,6 +232,8 @@ def _without_meta(sheet: Sheet, meta: _Meta) -> Sheet:
 def _header(line: str) -> tuple[str, list[str]]:
     """Return the delimiter and the names of the columns."""
     mark = max("\t,;", key=line.count)
+    if mark not in line and " " in line.strip():
+        mark = " "  # as R writes tables unless told otherwise
     cells = next(csv.reader([line.rstrip("\r\n")], delimiter=mark), [])
     return mark, [cell.strip() for cell in cells]
 
@@ -220,6 +246,7 @@ def _open(path: Path) -> IO[str]:
         return path.open(encoding="utf-8-sig")
     archive = zipfile.ZipFile(path)
     members = [n for n in archive.namelist() if not n.endswith("/")]
+    members = [n for n in members if not n.startswith("__MACOSX/")]
     if len(members) != 1:
         raise ValueError(f"the archive has {len(members)} files instead of one")
     return TextIOWrapper(archive.open(members[0]), encoding="utf-8-sig")

@@ -38,7 +38,7 @@ DESCRIBE_GENES = frozenset(
         *(*ENTREZ_NAMES, "gene_id", "gene", "length", "gene_length", "gene_type"),
         *("gene_name", "gene_symbol", "hugo_symbol", "symbol", "description", "name"),
         *("chr", "chrom", "chromosome", "seqname", "seqnames", "start", "end"),
-        *("strand", "cytoband", "gc_content", "biotype"),
+        *("strand", "cytoband", "gc_content", "biotype", "index", "unnamed: 0"),
     )
 )
 """Columns beside genes in rows, lower case; any other name may be a sample's."""
@@ -159,6 +159,15 @@ def is_known(name: str) -> bool:
     return name in known_symbols() or _is_ensembl(name)
 
 
+def is_number(cell: str) -> bool:
+    """Return whether a cell holds a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def clean_symbol(name: str) -> str:
     """Return a gene's name without blanks, kind of data and Ensembl version."""
     name = name.strip().removesuffix(EXPRESSION_SUFFIX)
@@ -204,7 +213,7 @@ def _is_text(header: str, cells: Iterable[str], *, in_rows: bool) -> bool:
             "these may be decimals or thousands: export it with decimal points and "
             "nothing between thousands"
         )
-    words = [cell for cell in values if not _is_number(cell)]
+    words = [cell for cell in values if not is_number(cell)]
     if words and 2 * len(words) < len(values) and len(set(words)) <= FEW_WORDS:
         raise GeneError(
             f"{counted(words, 'cell', 'cells')} of {header} in the gene table "
@@ -212,14 +221,6 @@ def _is_text(header: str, cells: Iterable[str], *, in_rows: bool) -> bool:
             f"({some(sorted(set(words)))}); leave a cell without a value empty"
         )
     return bool(words)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _entrez_column(header: Sequence[str], frame: pd.DataFrame) -> int | None:

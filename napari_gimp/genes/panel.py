@@ -128,6 +128,9 @@ class AlignReport:
         What a user should know, as sentences.
     renamed
         Genes of the panel that the profile has under another symbol, and that.
+    of_scale
+        Those of the notes that are on the scale: what was converted, and whether the
+        numbers seem to be something else.
     """
 
     matched: tuple[str, ...]
@@ -135,6 +138,7 @@ class AlignReport:
     out_of_range: tuple[str, ...]
     notes: tuple[str, ...]
     renamed: tuple[tuple[str, str], ...] = ()
+    of_scale: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +221,14 @@ def align(profile: Profile, panel: Panel) -> Aligned:
     raw, present = _standardise(values, profile.genes, profile.scale, panel)
     outside = np.abs(raw[0]) > CLIP
     renamed = _renamed(panel.genes, profile.genes)
+    of_scale = _of_scale(profile, raw[0][present[0]])
     report = AlignReport(
         matched=_where(panel.genes, present[0]),
         missing=_where(panel.genes, ~present[0]),
         out_of_range=_where(panel.genes, outside),
-        notes=(
-            *_of_presence(present[0], outside),
-            *_told(renamed),
-            *_of_scale(profile, raw[0][present[0]]),
-        ),
+        notes=(*_of_presence(present[0], outside), *_told(renamed), *of_scale),
         renamed=renamed,
+        of_scale=of_scale,
     )
     return Aligned(raw[0].clip(-CLIP, CLIP), present[0], report)
 

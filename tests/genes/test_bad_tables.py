@@ -65,6 +65,11 @@ REFUSED = {
         "cannot be read as a gene table (it holds only names of columns: sample, TP53, "
         "EGFR); give a csv, tsv, GCT, parquet or h5ad file with a header line",
     ),
+    "no names above the columns": (
+        "ENSG00000141510.18\t7\nENSG00000146648.3\t9\n",
+        "has no names above its columns: its first line is ENSG00000141510.18, 7; put "
+        "a line with the names of samples (or of genes, if they are in columns) first",
+    ),
     "cells without a name": (
         "sample,TP53\nA,1,2,3\n",
         "has 2 column names but 4 columns; export the table again",
@@ -185,6 +190,20 @@ def test_an_infinite_number_is_none_and_spoils_no_other(tmp_path: Path) -> None:
     )
     assert aligned.present.tolist() == [False, True]
     assert aligned.z[1] == pytest.approx(np.log2(3 / 63 * 1e6 + 1) - 15, abs=1e-5)
+
+
+def test_text_in_another_encoding_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("sample,TP53\nA,1.5\n".encode("utf-16"))
+
+    with pytest.raises(GeneError, match=r"is no text in UTF-8; save it as csv or tsv"):
+        read_table(path)
+
+
+def test_the_rows_a_program_counted_are_no_gene(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path, "Unnamed: 0,TP53,EGFR\n0,1.5,2\n1,2.5,3\n"))
+
+    assert table.genes == ("TP53", "EGFR")
 
 
 def test_a_table_that_is_not_there_is_said_so(tmp_path: Path) -> None:

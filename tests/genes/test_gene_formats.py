@@ -111,6 +111,13 @@ def test_gct_1_2_tables_are_read(tmp_path: Path) -> None:
     check(read_table(tmp_path / "t.gct"))
 
 
+def test_a_gct_table_without_its_sizes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.gct").write_text("#1.2\nName\tA\nTP53\t1\n")
+
+    with pytest.raises(GeneError, match=r"its sizes are 'Name.*not rows and columns"):
+        read_table(tmp_path / "t.gct")
+
+
 def test_gct_1_3_tables_are_read_without_what_they_say_of_samples(
     tmp_path: Path,
 ) -> None:
@@ -170,8 +177,8 @@ def test_symbols_with_entrez_numbers_as_in_tcga_are_read(tmp_path: Path) -> None
         ("t.rds", "write it with write.table"),
         ("t.parquet", "cannot be read as a gene table"),
         ("t.h5ad", "cannot be read as an h5ad file"),
-        ("t.gct", "cannot be read as a gene table"),
-        ("t.csv", "cannot be read as a gene table"),
+        ("t.gct", "is no text in UTF-8"),
+        ("t.csv", "is no text in UTF-8"),
     ],
 )
 def test_a_file_of_another_kind_or_damaged_is_refused(

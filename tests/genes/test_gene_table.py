@@ -54,6 +54,7 @@ def test_compressed_tables_read_the_same(tmp_path: Path) -> None:
         file.write(plain.read_bytes())
     with zipfile.ZipFile(tmp_path / "t.tsv.zip", "w") as archive:
         archive.write(plain, "./t.tsv")
+        archive.writestr("__MACOSX/._t.tsv", b"beside it on a Mac")
 
     tables = [read_table(tmp_path / f"t.tsv{end}") for end in ("", ".gz", ".zip")]
 
@@ -70,6 +71,18 @@ def test_a_table_as_r_writes_it_has_no_name_above_the_row_names(tmp_path: Path) 
 
     assert table.samples == ("S0", "S1")
     assert table.genes == ("TP53", "EGFR")
+
+
+def test_blanks_separate_what_r_writes_unless_it_is_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "r.txt"
+    path.write_text('"TP53" "EGFR"\n"S 0" 1.5 2.5\n"S 1" 4.25 4.5\n')
+
+    table = read_table(path)
+
+    assert table.samples == ("S 0", "S 1")
+    np.testing.assert_allclose(table.values, [[1.5, 2.5], [4.25, 4.5]])
 
 
 def test_semicolons_bring_decimal_commas(tmp_path: Path) -> None:
