@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from napari_gimp.patches.tissue import Tissue
     from napari_gimp.slide.source import SlideSource
 
-FEW_GENES = 0.8
-"""Below this part of the panel the gene branch sees mostly averages."""
 FEW_PATCHES = 20
 BROWN_PART = 0.1
 """More brown than that is not H&E; see `tissue.BROWN_RATIO` for what was measured."""
@@ -240,7 +238,7 @@ def feature_shift(
 
 def _about_genes(aligned: Aligned) -> Iterator[str]:
     report, total = aligned.report, len(aligned.present)
-    if len(report.matched) < FEW_GENES * total:
+    if aligned.question:
         yield (
             f"Only {len(report.matched):,} of the model's {total:,} genes are in the "
             "table; the rest counts as average, so the genes say less than they could."

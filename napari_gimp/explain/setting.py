@@ -179,14 +179,15 @@ def read_genes(request: Request, card: Card) -> tuple[str | None, Aligned | None
         _check_slide_only(request)
         return None, None
     from napari_gimp.genes.panel import align
+    from napari_gimp.genes.relevance import notes_for
     from napari_gimp.genes.table import read_table
 
-    table = read_table(request.genes)
+    table, panel = read_table(request.genes), panel_of(card)
     profile = _profile(table, request)
-    aligned = align(profile, panel_of(card))
+    aligned = align(profile, panel)
     if aligned.question and not request.allow_missing:
         raise aligned.question.refusal("ask for it (--allow-missing)")
-    notes = (*table.notes, *aligned.report.notes)
+    notes = (*notes_for(table, panel), *aligned.report.notes)
     return profile.sample, replace(aligned, report=replace(aligned.report, notes=notes))
 
 

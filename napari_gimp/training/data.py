@@ -183,6 +183,14 @@ def draw_thumbnails(
     return torch.cat(features), torch.cat(pictures)
 
 
+def plans_of(bags: CohortBags) -> dict[str, object]:
+    """Return where patches were asked for: the record of all slides, or of each."""
+    parts = [part for slides in bags.slides.values() for part in slides]
+    if all(part.plan == parts[0].plan for part in parts):
+        return dict(parts[0].plan)
+    return {"by_slide": {p.fingerprint: dict(p.plan) for p in parts if p.plan}}
+
+
 def _bag(cohort: Cohort, patient: Patient, panel: Panel, found: PatientFeatures) -> Bag:
     genes = None
     if patient.sample:

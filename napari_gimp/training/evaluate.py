@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +75,8 @@ class Evaluation:
         Of the model: rows are true classes, columns predicted ones.
     predictions
         Of the model, one per patient.
+    patches
+        Where patches were asked for, see `PatchPlan.record`.
     """
 
     run: Path
@@ -82,6 +84,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     confusion: tuple[tuple[int, ...], ...]
     predictions: tuple[Prediction, ...]
+    patches: Mapping[str, object]
 
     def table(self) -> str:
         """Return the results as text in columns of equal width."""
@@ -249,6 +252,8 @@ def _evaluation(
     predicted: Sequence[_Predicted],
     resamples: int,
 ) -> Evaluation:
+    from napari_gimp.training.data import plans_of
+
     labels = np.array([bag.label for bag in bags.test], dtype=np.int64)
     rows = [
         Row(name, how, measure_with_intervals(labels, found, resamples=resamples))
@@ -264,6 +269,7 @@ def _evaluation(
             Prediction(bag.patient, bags.classes[label], tuple(map(float, p)))
             for bag, label, p in zip(bags.test, labels, model, strict=True)
         ),
+        patches=plans_of(bags),
     )
 
 

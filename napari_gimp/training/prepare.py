@@ -12,12 +12,13 @@ from gimp_models.checkpoint import Checkpoint, load_as
 from gimp_models.decoder import PixelDecoder, fit_decoder
 from gimp_models.gimp import Gimp
 
-from napari_gimp.training.cohort import read_cohort
+from napari_gimp.training.cohort import check_panel, read_cohort
 from napari_gimp.training.data import (
     CohortBags,
     draw_thumbnails,
     fit_panel,
     make_bags,
+    plans_of,
     read_features,
 )
 from napari_gimp.training.run import RunConfig
@@ -137,6 +138,8 @@ def gather_bags(
         if known
         else fit_panel(cohort, split.train, top_genes=plan.top_genes)
     )
+    if known:
+        check_panel(cohort, panel)
     features = read_features(
         cohort,
         encoder,
@@ -224,12 +227,6 @@ def _about_slides(bags: CohortBags) -> dict[str, object]:
     Only what is not as usual is said.
     """
     parts = [part for slides in bags.slides.values() for part in slides]
-    plans = {part.fingerprint: dict(part.plan) for part in parts if part.plan}
-    alike = all(part.plan == parts[0].plan for part in parts)
     damaged = sum(bool(part.damage) for part in parts)
-    said: dict[str, object] = {}
-    if plans:
-        said["patches"] = dict(parts[0].plan) if alike else {"by_slide": plans}
-    if damaged:
-        said["damaged_slides"] = damaged
-    return said
+    said = {"patches": plans_of(bags), "damaged_slides": damaged}
+    return {name: value for name, value in said.items() if value}

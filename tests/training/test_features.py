@@ -20,7 +20,7 @@ from napari_gimp.patches.encoders import load_encoder
 from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.patches.store import FeatureStore
 from napari_gimp.training.cohort import Patient, read_cohort
-from napari_gimp.training.data import CohortBags, draw_thumbnails
+from napari_gimp.training.data import CohortBags, draw_thumbnails, plans_of
 from napari_gimp.training.features import PatientFeatures, extract_cohort
 from napari_gimp.training.plan import Plan
 from napari_gimp.training.prepare import gather_bags
@@ -133,6 +133,9 @@ def test_a_plan_and_the_manifests_areas_decide_which_patches_are_learned_from(
     assert second.rows.stop - second.rows.start < first.rows.stop
     assert first.plan == {"min_tissue": 0.9, "stride_um": 64.0}
     assert second.plan["exclude"][0]["file"] == "left.geojson"  # type: ignore[index]
+    bags = CohortBags(None, None, None, (), (), (), {"P1": found.slides})  # type: ignore[arg-type]
+    told = plans_of(bags)["by_slide"]
+    assert told == {part.fingerprint: part.plan for part in found.slides}
 
 
 def write_cohort(folder: Path, patients: int = 9) -> RunConfig:
@@ -174,6 +177,8 @@ batch = 4
 folds = 3
 warmup = 0
 device = "cpu"
+[patches]
+min_tissue = 0.5
 """
 
 
