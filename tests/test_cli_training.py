@@ -36,3 +36,4 @@ def test_a_cohort_is_made_and_trained_on_with_a_line_for_each_epoch(
     lines = [line for line in told.err.splitlines() if line.startswith("epoch ")]
     assert [line.split()[1] for line in lines] == ["1/2", "2/2"]
     assert all("patches_trivial" in line for line in lines)
+    assert "Gene table: 9 samples x " in told.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from napari_gimp.commands.options import (
 )
 from napari_gimp.commands.progress import Bar, silence_damage_log
 from napari_gimp.commands.workers import add_cluster_options, cluster_of
-from napari_gimp.errors import CohortError
+from napari_gimp.errors import CohortError, PatchError
 
 if TYPE_CHECKING:
     from napari_gimp.cohorts.extraction import Recipe
     from napari_gimp.cohorts.manifest import Entry
+    from napari_gimp.patches.plan import PatchPlan
 
 
 def add_commands(commands: Any) -> None:
@@ -53,7 +54,7 @@ def add_commands(commands: Any) -> None:
 def features_(arguments: argparse.Namespace) -> None:
     """Compute the patch features of slides into a store; a bad slide stops no other.
 
-    With `--json` the slides' paths, patients and last states are printed as a list.
+    With `--json` the slides' paths, patients, last states and plans are printed.
 
     Raises
     ------
@@ -78,7 +79,10 @@ def features_(arguments: argparse.Namespace) -> None:
     finally:
         if last:
             ends += [_ended(last.get(k), k) for k in range(len(entries))]
-            (_print_json if arguments.json else _print_table)(entries, ends)
+            if arguments.json:
+                _print_json(entries, ends, recipe.plan)
+            else:
+                _print_table(entries, ends)
     _raise_failures(entries, ends)
 
 
@@ -148,12 +152,28 @@ def _print_table(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
     print(f"{len(entries)} {plural}: {tally(ends)}")
 
 
-def _print_json(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
+def _print_json(
+    entries: Sequence[Entry], ends: Sequence[SlideState], plan: PatchPlan
+) -> None:
     told = [
-        {"slide": str(entry.slide), "patient": entry.patient} | state.as_dict()
+        {
+            "slide": str(entry.slide),
+            "patient": entry.patient,
+            **state.as_dict(),
+            "plan": _record(entry, plan),
+        }
         for entry, state in zip(entries, ends, strict=True)
     ]
     print(json.dumps(told, indent=1))
+
+
+def _record(entry: Entry, plan: PatchPlan) -> dict[str, object]:
+    """Return a slide's plan; of one whose areas are missing the state says so."""
+    from napari_gimp.cohorts.plans import plan_for
+
+    with suppress(CohortError, PatchError):
+        return plan_for(entry, plan).record()
+    return {}
 
 
 def _ended(state: SlideState | None, number: int) -> SlideState:

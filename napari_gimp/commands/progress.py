@@ -52,4 +52,5 @@ def silence_damage_log() -> None:
     """Keep the log of damaged tiles off stderr: the command counts and tells them."""
     import logging
 
-    logging.getLogger("napari_gimp.slide.damage").addHandler(logging.NullHandler())
+    for name in ("napari_gimp.slide.damage", "napari_gimp.training.features"):
+        logging.getLogger(name).addHandler(logging.NullHandler())

@@ -67,6 +67,10 @@ def _show_event(bar: Bar, event: Event) -> None:
     """Show how a training goes: a bar for slides, a line for each epoch."""
     if event.kind == "features":
         bar.to(event.step, event.total)
+        if event.text:
+            bar.say(f"warning: {event.text}")
+    elif event.kind == "started":
+        bar.say(event.text)
     elif event.kind == "epoch":
         told = {k: v for k, v in event.metrics.items() if k not in ("lr", "seconds")}
         numbers = "  ".join(f"{name} {value:.3f}" for name, value in told.items())

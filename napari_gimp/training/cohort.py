@@ -18,6 +18,7 @@ from napari_gimp.errors import CohortError
 from napari_gimp.training.splits import Split, patients_needed, split_patients
 
 if TYPE_CHECKING:
+    from napari_gimp.genes.panel import Panel
     from napari_gimp.genes.table import GeneTable
 
 
@@ -48,11 +49,6 @@ class Patient:
     site: str = ""
     days: float | None = None
     event: bool | None = None
-
-    @property
-    def slide(self) -> Path:
-        """The first slide."""
-        return self.slides[0].slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,13 @@ class Cohort:
         found = Counter(p.label for p in self.patients)
         return {name: found[name] for name in self.classes}
 
+    def gene_notes(self) -> tuple[str, ...]:
+        """Return what was made of the gene table, as sentences."""
+        table = self.table
+        seen = f", judged from {table.judged_from}" if table.judged_from else ""
+        size = f"{len(table.samples):,} samples x {len(table.genes):,} genes"
+        return (f"Gene table: {size}, {table.scale}{seen}.", *table.notes)
+
     def split(self, *, folds: int, fold: int, seed: int) -> Split:
         """Split by patient and class.
 
@@ -129,6 +132,23 @@ def read_cohort(manifest: Path | str, genes: Path | str) -> Cohort:
     patients = tuple(map(_patient, _by_patient(entries)))
     classes = tuple(sorted({p.label for p in patients}))
     return Cohort(manifest, patients, classes, table)
+
+
+def check_panel(cohort: Cohort, panel: Panel) -> None:
+    """Refuse a gene table that lacks much of the panel a checkpoint brings.
+
+    Raises
+    ------
+    GeneError
+        If less of the panel is there than `genes.panel.LEAST_MATCHED`.
+    """
+    from napari_gimp.genes.panel import align
+
+    samples = [patient.sample for patient in cohort.patients if patient.sample]
+    if samples:
+        question = align(cohort.table.profile(samples[0]), panel).question
+        if question:
+            raise question.refusal("begin without `start`")
 
 
 def check_classes(counts: dict[str, int], folds: int) -> None:

@@ -250,7 +250,8 @@ def _tell(
 def _greeting(run: RunConfig, prepared: Prepared, last: Path | None) -> str:
     bags = prepared.bags
     how = "Goes on" if last else "Begins"
-    return (
+    who = (
         f"{how}: {len(bags.train)} patients train, {len(bags.validation)} validate, "
         f"{len(bags.test)} are held out; {len(bags.panel.genes)} genes."
     )
+    return "\n".join([who, *bags.cohort.gene_notes()])

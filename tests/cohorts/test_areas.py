@@ -58,7 +58,10 @@ def test_a_folder_has_the_areas_of_each_slide_by_its_name(
     draw(tmp_path / "areas" / "S1.tif.geojson", right_px=256)
     words = (slides, "--include", tmp_path / "areas", "--include-class", "Tumor")
     assert features(tmp_path, *words)[0] == 0
-    assert [one["total"] for one in told(capsys)] == [8, 4]
+    slides_told = told(capsys)
+    assert [one["total"] for one in slides_told] == [8, 4]
+    files = [one["plan"]["include"][0]["file"] for one in slides_told]
+    assert files == ["S0.geojson", "S1.tif.geojson"]
 
 
 def test_a_manifest_says_the_same_in_columns_and_the_features_are_found_again(

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_gimp.errors import CohortError
-from napari_gimp.training.cohort import Cohort, read_cohort
+from napari_gimp.errors import CohortError, GeneError
+from napari_gimp.training.cohort import Cohort, check_panel, read_cohort
 from napari_gimp.training.data import fit_panel
 
 
@@ -19,7 +20,8 @@ def test_a_manifest_is_read_with_slides_beside_it(drawn: Any) -> None:
     cohort = read_cohort(drawn.manifest, drawn.genes)
     assert len(cohort) == 12
     assert cohort.classes == ("benign", "tumour")
-    assert cohort.patients[0].slide == drawn.manifest.parent / "P00.tif"
+    (slide,) = cohort.patients[0].slides
+    assert slide.slide == drawn.manifest.parent / "P00.tif"
     assert cohort.counts() == {"benign": 6, "tumour": 6}
 
 
@@ -127,6 +129,22 @@ def test_the_panel_does_know_training_patients(drawn: Any) -> None:
     rows = [s == f"S{split.train[0][1:]}" for s in cohort.table.samples]
     cohort.table.values[rows] += 1
     assert not np.array_equal(fit_panel(cohort, split.train).mean, panel.mean)
+
+
+def test_a_table_that_lacks_much_of_a_checkpoints_panel_is_refused(drawn: Any) -> None:
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    panel = fit_panel(cohort, [p.patient for p in cohort.patients])
+    check_panel(cohort, panel)
+    few = replace(cohort, table=replace(
+        cohort.table, genes=tuple(f"X{g}" if g % 2 else f"GENE{g}" for g in range(40))
+    ))  # fmt: skip
+    with pytest.raises(GeneError, match=r"only 20 of .* 40 genes.*without `start`"):
+        check_panel(few, panel)
+
+
+def test_what_was_made_of_the_gene_table_is_told(drawn: Any) -> None:
+    first, *_ = read_cohort(drawn.manifest, drawn.genes).gene_notes()
+    assert first.startswith("Gene table: 12 samples x 40 genes, log2, judged from ")
 
 
 def test_top_genes_keeps_those_of_largest_variance(drawn: Any) -> None:
