@@ -81,8 +81,6 @@ class AnalyseDock(Dock):
         for choice in choices:
             choice.changed.connect(self._show_job)
             choice.changed.connect(self._start_if_ready)
-        self.model.changed.connect(lambda: self.genes.fit_to(self.model.listed))
-        self.genes.fit_to(self.model.listed)
         self.run.clicked.connect(self.start)
         self.cancel.clicked.connect(self._cancel)
         self.hear(self._scene.run_asked, self._run_by_key)

@@ -109,6 +109,11 @@ class PatchChoice:
         self.preview.toggled.connect(self._count)
         self.relax.clicked.connect(self._relax)
 
+    @property
+    def is_about_to_count(self) -> bool:
+        """Whether a number changed that is not taken up yet."""
+        return self._soon.isActive()
+
     def fit_to(self, model: ListedModel | None) -> None:
         """Take the patches of a model's encoder."""
         seen = None if model is None else seen_by(model.card)

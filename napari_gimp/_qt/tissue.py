@@ -66,7 +66,8 @@ class TissueChoice:
         self.searching: Job[Found] | None = None
         self.found: Found | None = None
         self._wanted: Wanted | None = None
-        self._at: tuple[Path | None, YX | None] = (None, None)
+        self._laid_out: YX | None = None
+        self._is_other_slide = True
         self._keeping = False
         self._painting: Path | None = None
         self._set_aside: Path | None = None
@@ -101,7 +102,8 @@ class TissueChoice:
         self._soon.setInterval(0)
         self._soon.timeout.connect(self._look)
         events = self.session.events
-        for signal in (events.slide, events.mpp, events.srgb, events.plan):
+        dock.hear(events.slide, self._note_other_slide)
+        for signal in (events.mpp, events.srgb, events.plan):
             dock.hear(signal, self._look_soon)
         for region in (self.include, self.exclude):
             region.changed.connect(self._take_regions)
@@ -116,6 +118,11 @@ class TissueChoice:
         """Whether the brush is out for the chosen slide."""
         layer = self.brush.layer(self._painting) if self._painting else None
         return layer is not None
+
+    @property
+    def is_about_to_look(self) -> bool:
+        """Whether something changed that is not taken up yet."""
+        return self._soon.isActive()
 
     def obstacle(self) -> str:
         """Return why an analysis cannot start, "" if it can."""
@@ -133,42 +140,51 @@ class TissueChoice:
     def _is_keeping(self) -> bool:
         return self.searching is not None and self._keeping
 
+    def _note_other_slide(self) -> None:
+        self._is_other_slide = True
+        self._look_soon()
+
     def _look_soon(self) -> None:
         self._soon.start()
 
     def _look(self) -> None:
         """Look for tissue if anything that it depends on has changed."""
-        if (self.session.slide, self.session.mpp) != self._at:
+        if self._is_other_slide or self.session.mpp != self._laid_out:
             self._leave_slide()
         elif self._is_keeping():
             return
-        for region, files in (
-            (self.include, self.session.plan.include),
-            (self.exclude, self.session.plan.exclude),
-        ):
-            if region.files and not files:  # a remedy took them out of the plan
-                region.clear()
-        wanted = self._want()
-        if wanted is not None and _same(wanted, self._wanted):
+        self._follow_plan()
+        wanted, last, found = self._want(), self._wanted, self.found
+        if wanted is not None and _same(wanted, last):
             return
-        switched = _switched(wanted, self.found)
         self._wanted = wanted
         if wanted is None:
             self._forget()
-        elif switched:
-            assert self.found is not None
-            self._set_aside = self.found.plan.tissue
-            self.brush.drop(wanted.slide)
-            self._painting = None
+        elif found is not None and _switched(wanted, found):
+            self._put_brush_away(found.plan.tissue)
             self._start(partial(choose_painted, wanted))
         else:
             self._start(partial(find, wanted))
+
+    def _follow_plan(self) -> None:
+        """Forget files that were taken out of the plan, as to have any patch."""
+        plan = self.session.plan
+        for region, files in (
+            (self.include, plan.include),
+            (self.exclude, plan.exclude),
+        ):
+            if region.files and not files:
+                region.clear()
+
+    def _put_brush_away(self, set_aside: Path | None) -> None:
+        self._set_aside, self._painting = set_aside, None
+        self.brush.drop(self.session.slide)
 
     def _leave_slide(self) -> None:
         self.brush.close(self._painting)
         self._painting = self._set_aside = self.found = self._wanted = None
         self._keeping = False
-        self._at = (self.session.slide, self.session.mpp)
+        self._is_other_slide, self._laid_out = False, self.session.mpp
         self.include.clear()
         self.exclude.clear()
 
@@ -187,9 +203,11 @@ class TissueChoice:
         self._error, self._keeping = "", keeping
         self.session.tissue = None
         self.searching = job = tissue_job(work)
-        take, fail = partial(self._take, job.number), partial(self._fail, job.number)
+        take, fail = (partial(act, job.number) for act in (self._take, self._fail))
         self._dock.hear(job.event, take, thread="main")
         self._dock.hear(job.failed, fail, thread="main")
+        if keeping:
+            self._dock.hear(job.failed, self._say_not_kept, thread="main")
         job.start()
         self._show()
 
@@ -257,6 +275,10 @@ class TissueChoice:
         tissue = self._set_aside if now is None else None
         self.session.plan = replace(self.session.plan, tissue=tissue)
 
+    def _say_not_kept(self, error: Exception) -> None:
+        """Say that a painting was not written, also of a slide that was left."""
+        self.hint.say(str(error), "error")
+
     def _say_error(self, error: Exception) -> None:
         self.line.say(str(error), "error")
 
@@ -297,11 +319,9 @@ def _regions(plan: PatchPlan) -> PatchPlan:
     return replace(plan, stride_um=None, min_tissue=PatchPlan().min_tissue)
 
 
-def _switched(wanted: Wanted | None, found: Found | None) -> bool:
+def _switched(wanted: Wanted, found: Found) -> bool:
     """Whether painted tissue gives way to automatic one, or the reverse."""
-    if wanted is None or wanted.recall or found is None:
-        return False
-    return wanted.plan.tissue != found.plan.tissue
+    return not wanted.recall and wanted.plan.tissue != found.plan.tissue
 
 
 def _same(wanted: Wanted, last: Wanted | None) -> bool:

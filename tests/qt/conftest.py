@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,42 @@ def analyse(
     dock.model.choose(model)
     assert dock.obstacle() == ""
     return dock
+
+
+@pytest.fixture
+def seeing_model(tmp_path: Path) -> Path:
+    """A checkpoint folder whose card names the default encoder and its patches."""
+    folder = tmp_path / "seeing"
+    folder.mkdir()
+    card = {
+        "description": "A model.",
+        "classes": ["A", "B"],
+        "encoder": {"name": "default", "fingerprint": "ab" * 32, "width": 192},
+        "patch_um": 128.0,
+        "mpp": 1.0,
+    }
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture
+def settle(qtbot: Any) -> Callable[[AnalyseDock], None]:
+    """Wait until a dock has found tissue and counted patches, or knows why not."""
+
+    def wait_for(dock: AnalyseDock) -> None:
+        def settled() -> bool:
+            emit_queued()
+            tissue, patches = dock.tissue, dock.patches
+            busy = (
+                *(tissue.searching, patches.counting, dock.model.looking),
+                *(tissue.include.reading, tissue.exclude.reading),
+            )
+            waiting = tissue.is_about_to_look or patches.is_about_to_count
+            return not (waiting or tissue.brush.is_waiting or any(busy))
+
+        qtbot.waitUntil(settled, timeout=60_000)
+
+    return wait_for
 
 
 @pytest.fixture
