@@ -126,6 +126,7 @@ def find_layout(header: Sequence[str], frame: pd.DataFrame) -> Layout:
     if not any(known):
         names = _entrez_column(header, frame)
         in_rows = names is not None
+        known = (0, len(frame) if in_rows else 0)
     if not in_rows:
         names = _sample_column(header, text)
     cells = {k: map(str, frame.iloc[:, k]) for k in text if k != names}

@@ -82,6 +82,11 @@ TOLD = {
         "genes were read from the rows of the table and samples from its columns: 3 of "
         "the rows' names and none of the columns' are genes'",
     ),
+    "transposed, with Entrez numbers": (
+        "GeneID,A,B\n7157,1.5,2\n1956,2.5,3\n",
+        "genes were read from the rows of the table and samples from its columns: 2 of "
+        "the rows' names and none of the columns' are genes'",
+    ),
     "samples called like genes": (
         "sample,TP53,EGFR\nMET,1.5,2\nC2,2.5,3\n",
         "genes were read from the columns of the table and samples from its rows: 2 of "
