@@ -78,6 +78,18 @@ def test_example_06_tells_gliomas_apart() -> None:
     assert found > number(printed, f"planted tissues {found:g}%, by chance")
 
 
+def test_example_07_encodes_once_where_it_is_told(tmp_path: Path) -> None:
+    first = run("07", tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.zarr/**/*")}
+    again = run("07", tmp_path)
+
+    assert number(first, "in the circle:") > 300
+    assert number(first, "blue or green ink") > 0.1
+    assert kept
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.zarr/**/*")} == kept
+    assert first.splitlines()[-1] == again.splitlines()[-1]
+
+
 def test_examples_are_short() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES}
     assert lengths
