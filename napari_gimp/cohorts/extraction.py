@@ -67,7 +67,7 @@ class Recipe:
     srgb
         Convert colours from the slides' profiles to sRGB.
     batch_size
-        Patches per call of the encoder.
+        Patches per call of the encoder; None fits them to the memory.
     plan
         Where patches lie on every slide; its areas may be folders of files.
     """
@@ -78,7 +78,7 @@ class Recipe:
     device: str = "auto"
     mpp: float | None = None
     srgb: bool = False
-    batch_size: int = 64
+    batch_size: int | None = None
     plan: PatchPlan = field(default_factory=_plain_plan)
 
     def open(self, entry: Entry) -> SlideSource:

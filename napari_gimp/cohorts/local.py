@@ -6,7 +6,8 @@ than one process of two. Slides are shared out one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from napari_gimp.cohorts.cluster import Cluster, check_installed
@@ -46,6 +47,7 @@ def local_workers(count: int) -> Iterator[Cluster]:
     from distributed import Client, LocalCluster
 
     with (
+        _kept((*THREADS, TRIM, "PYTHONHASHSEED")),
         dask.config.set(_shares(count)),
         LocalCluster(
             n_workers=count,
@@ -68,6 +70,19 @@ def cores() -> int:
         return len(psutil.Process().cpu_affinity() or ()) or 1
     except AttributeError:  # macOS knows no affinity
         return psutil.cpu_count() or 1
+
+
+@contextmanager
+def _kept(names: Iterable[str]) -> Iterator[None]:
+    """Give this process its variables back, which dask changes for its workers."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _shares(count: int) -> dict[str, int | None]:

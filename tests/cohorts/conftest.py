@@ -15,7 +15,7 @@ def make_recipe(tmp_path: Path) -> Callable[..., Recipe]:
     """A factory of recipes of four patches a batch: `make_recipe("store")`."""
     fingerprint = loaded_encoder("default").fingerprint
 
-    def make(store: str = "store", *, batch_size: int = 4) -> Recipe:
+    def make(store: str = "store", *, batch_size: int | None = 4) -> Recipe:
         where = tmp_path / store
         return Recipe("default", fingerprint, where, "cpu", batch_size=batch_size)
 

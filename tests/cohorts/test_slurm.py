@@ -71,7 +71,7 @@ def test_slurm_jobs_give_the_bytes_of_a_local_run_and_are_cancelled_at_the_end(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    here = make_recipe("here", batch_size=64)
+    here = make_recipe("here", batch_size=None)
     list(extract_manifest(entries, here))
     words = ["features", str(tmp_path / "s"), "--out", str(tmp_path / "there")]
     assert main([*words, "--device", "cpu", "--slurm", "--jobs", "2"]) == 0

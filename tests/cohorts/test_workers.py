@@ -17,7 +17,7 @@ from napari_gimp.cli import main
 from napari_gimp.cohorts import local
 from napari_gimp.cohorts.extraction import Recipe
 from napari_gimp.cohorts.features import extract_manifest
-from napari_gimp.cohorts.local import local_workers
+from napari_gimp.cohorts.local import THREADS, TRIM, local_workers
 from napari_gimp.cohorts.manifest import Entry
 from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.slide.tiles import MB, VARIABLE, tile_cache
@@ -54,7 +54,7 @@ def test_two_processes_give_the_bytes_of_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     slides = folder_of_slides(tmp_path / "s")
-    here = replace(make_recipe("here", batch_size=64), plan=PatchPlan(stride_um=96))
+    here = replace(make_recipe("here", batch_size=None), plan=PatchPlan(stride_um=96))
     list(extract_manifest([Entry(slide) for slide in sorted(slides.iterdir())], here))
     words = ["features", str(slides), "--out", str(tmp_path / "there")]
     words += ["--stride", "96"]
@@ -65,14 +65,15 @@ def test_two_processes_give_the_bytes_of_one(
 
 @pytest.mark.slow
 def test_workers_share_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv(VARIABLE, raising=False)
+    for name in (*THREADS, TRIM, VARIABLE):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(local, "cores", lambda: 6)
     with local_workers(2) as workers:
         known = workers.client.run(lambda: dict(os.environ)).values()
     shares = {(env["OMP_NUM_THREADS"], env[VARIABLE]) for env in known}
     assert len(known) == 2
-    assert not any("MALLOC_TRIM_THRESHOLD_" in env for env in known)
+    assert not any(TRIM in env for env in known)
+    assert not any(name in os.environ for name in THREADS), "they are the workers'"
     assert shares == {("3", str(tile_cache().budget_bytes // MB // 2))}
 
 
