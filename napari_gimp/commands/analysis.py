@@ -56,7 +56,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--out", type=Path, required=True, metavar="DIR")
     run.add_argument("--store", type=Path, help="folder that keeps features")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    run.add_argument("--batch-size", type=int, default=64)
+    run.add_argument(
+        "--batch-size", type=int, help="patches per step; as many as memory takes"
+    )
     run.add_argument("--json", action="store_true")
 
 

@@ -8,14 +8,13 @@ hold what the model says about the patches read so far (attention), the path beh
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_gimp.errors import GimpError
 from napari_gimp.explain import checks, pictures, prediction
 from napari_gimp.explain.clock import Clock, versions
 from napari_gimp.explain.maps import Cells, Floats, PatchMap, cells_of
@@ -183,34 +182,17 @@ class _Analysis:
 
     def _extract(self, stage: str) -> Iterator[Event]:
         """Yield progress, and now and then the attention over the patches at hand."""
-        shown = 0
-        with closing(self._steps()) as steps:  # ends its reading threads early too
+        shown, setting = 0, self.setting
+        steps = self.planned.extract(
+            batch_size=setting.request.batch_size, device=setting.device
+        )
+        with closing(steps):  # ends its threads early too
             for step in steps:
                 yield Progress(stage, step.done, step.total)
                 if shown + step.total / PARTIAL_MAPS <= step.done < step.total:
                     shown = step.done
                     yield MapReady(self._attention_so_far(step), final=False)
         self.features = step.features
-
-    def _steps(self) -> Generator[Extracted, None, None]:
-        """Extract; where the device's memory is short, halve the batch twice."""
-        import torch
-
-        asked = self.setting.request.batch_size
-        for size in (asked, max(asked // 2, 1), max(asked // 4, 1)):
-            try:
-                yield from self._steps_of(size)
-            except torch.OutOfMemoryError:
-                continue
-            return
-        raise GimpError(
-            f"The device '{self.setting.device}' has not enough memory for {size} "
-            f"patches at once ({asked} were asked for, and half of it). Close what "
-            "else uses it, give a smaller batch size, or take device 'cpu'."
-        )
-
-    def _steps_of(self, batch_size: int) -> Iterator[Extracted]:
-        return self.planned.extract(batch_size=batch_size, device=self.setting.device)
 
     def _attention_so_far(self, step: Extracted) -> PatchMap:
         from gimp_models.bag import collate

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "MapBegun", "Segmentation", "segment"]
 
+TILES = 8
+"""Tiles at once where nobody said how many."""
+
 
 @dataclass(frozen=True, slots=True)
 class MapBegun:
@@ -109,7 +112,8 @@ def segment(request: Request, store: Path, *, threshold: float) -> Iterator[Even
     Parameters
     ----------
     request
-        Slide, genes and a fine-tuned MGI checkpoint; `batch_size` counts tiles.
+        Slide, genes and a fine-tuned MGI checkpoint; `batch_size` counts tiles,
+        8 where it is None.
     store
         The OME-Zarr folder to make.
     threshold
@@ -214,7 +218,7 @@ class _Run:
             plan,
             network,
             self.card.mpp,
-            batch_size=self.setting.request.batch_size,
+            batch_size=self.setting.request.batch_size or TILES,
             device=self.setting.device,
         )
         with closing(steps):
@@ -287,7 +291,7 @@ def _repeated(encoded: GeneSequence, count: int) -> GeneSequence:
 
 
 def _check(request: Request, threshold: float) -> None:
-    if request.batch_size < 1:
+    if request.batch_size is not None and request.batch_size < 1:
         raise GimpError(
             f"The batch size is {request.batch_size}; it counts tiles and must be at "
             "least 1. 8 is usual."

@@ -50,7 +50,7 @@ class Request:
     device
         "auto", "cpu", "cuda", "cuda:1", "mps".
     batch_size
-        Patches per call of the encoder.
+        Patches per step; None for as many as memory takes.
     plan
         Where patches lie.
     allow_missing
@@ -66,7 +66,7 @@ class Request:
     srgb: bool = False
     store: Path | None = None
     device: str = "auto"
-    batch_size: int = 64
+    batch_size: int | None = None
     plan: PatchPlan = field(default_factory=PatchPlan)
     allow_missing: bool = False
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from math import isnan
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class PatchFeatures:
         return self.store.has(self.key)
 
     def extract(
-        self, *, batch_size: int = 64, device: str = "cpu"
+        self, *, batch_size: int | None = None, device: str = "cpu"
     ) -> Generator[Extracted, None, None]:
         """Yield the features as they are made; imported ones come in one step.
 
@@ -100,7 +100,7 @@ class PatchFeatures:
         if self.store and self.key and self.store.path(self.key).exists():
             yield from self._mend(self.store.open(self.key), how)
         source, patches, encoder = self.source, self.patches, self.encoder
-        yield from _steps(extract(source, patches, encoder, store=self.store, **how))
+        yield from extract(source, patches, encoder, store=self.store, **how)
 
     def _mend(
         self, stored: StoredFeatures, how: dict[str, Any]
@@ -117,28 +117,23 @@ class PatchFeatures:
         total, upto = len(self.patches), np.append(lost, len(features))
         if lost[0]:
             yield Extracted(int(lost[0]), total, slice(0, int(lost[0])), features)
-        for step in _steps(extract(self.source, self._only(lost), self.encoder, **how)):
+        for step in extract(self.source, self._only(lost), self.encoder, **how):
             if self.source.damage:
                 return
             rows = lost[step.rows]
             features[rows] = step.features[step.rows]
             stored.write_rows(rows, features[rows])
-            new = slice(int(rows[0]), int(upto[step.done]))
+            new = slice(int(upto[step.rows.start]), int(upto[step.done]))
             yield Extracted(new.stop, total, new, features)
 
     def _only(self, rows: NDArray[np.intp]) -> PatchGrid:
         tissue = self.patches.tissue[rows]
         return replace(self.patches, index=self.patches.index[rows], tissue=tissue)
 
-    def read(self, *, batch_size: int = 64, device: str = "cpu") -> Features:
+    def read(self, *, batch_size: int | None = None, device: str = "cpu") -> Features:
         """Return all features (N, P) float32, made now or found."""
         steps = self.extract(batch_size=batch_size, device=device)
         return deque(steps, maxlen=1).pop().features
-
-
-def _steps(steps: Iterator[Extracted]) -> Generator[Extracted, None, None]:
-    """Return steps that can be closed."""
-    return cast("Generator[Extracted, None, None]", steps)
 
 
 def plan_features(

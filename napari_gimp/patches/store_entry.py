@@ -109,6 +109,8 @@ class StoredFeatures:
 
     def write_rows(self, rows: NDArray[np.intp], features: NDArray[np.float32]) -> None:
         """Write some rows (n, P), in ascending order, again; see `write`."""
+        if not len(rows):
+            return
         breaks = np.flatnonzero(np.diff(rows) > 1) + 1
         for places in np.split(np.arange(len(rows)), breaks):
             self.write(int(rows[places[0]]), features[places])

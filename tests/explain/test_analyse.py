@@ -238,7 +238,7 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, patches: int) -> None:
 
     def encode(self: PatchNetEncoder, pixels: np.ndarray) -> np.ndarray:
         if len(pixels) > patches:
-            raise torch.OutOfMemoryError("made up")
+            raise torch.OutOfMemoryError("CUDA out of memory, made up")
         return plain(self, pixels)
 
     monkeypatch.setattr(PatchNetEncoder, "__call__", encode)
