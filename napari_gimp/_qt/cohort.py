@@ -73,25 +73,28 @@ class CohortDock(Dock):
 
     def _build(self) -> None:
         self.slides = CohortSlides(self, self.section("1  Slides"), self._order_of)
+        self.table, self.detail = CohortTable(), Notice()
+        self.add(self.table, self.detail)
         self.encoder = EncoderChoice(self, self.section("2  Encoder"))
         self._build_patches(self.section("3  Patches"))
         self._build_place(self.section("4  Features"))
-        self.section("5  Run")
+        self.section("Features of other tools")
+        self.imports = ImportPanel(self, self._scene, lambda: self.store.path)
+        self.importing = Folded("Import a file of CLAM, TRIDENT or STAMP", self.imports)
+        self.add(self.importing)
+        self.fill()
+        self._build_run()
+        self.setAcceptDrops(True)
+        self.store.set_path(cache_folder() / "features")
+
+    def _build_run(self) -> None:
         self.start, self.cancel = QPushButton("Start"), QPushButton("Cancel")
         self.copy = QPushButton("Copy command")
         self.bar, self.stage, self.notice = QProgressBar(), quiet(), Notice()
         self.bar.setTextVisible(False)
         self.bar.setRange(0, STEPS)
-        self.table, self.detail = CohortTable(), Notice()
-        self.add(row(self.start, self.cancel, self.copy), self.bar, self.stage)
-        self.add(self.notice, self.table, self.detail)
-        self.imports = ImportPanel(self, self._scene, lambda: self.store.path)
-        self.section("Features of other tools")
-        self.importing = Folded("Import a file of CLAM, TRIDENT or STAMP", self.imports)
-        self.add(self.importing)
-        self.fill()
-        self.setAcceptDrops(True)
-        self.store.set_path(cache_folder() / "features")
+        buttons = row(self.start, self.cancel, self.copy)
+        self.keep_in_sight("5  Run", buttons, self.bar, self.stage, self.notice)
 
     def _build_patches(self, form: Form) -> None:
         self.tissue, self.stride = QSpinBox(), QDoubleSpinBox()
@@ -146,7 +149,6 @@ class CohortDock(Dock):
         if (selection := self.table.selectionModel()) is not None:
             selection.selectionChanged.connect(self._show_detail)
         self.hear(self._scene.cancel_asked, self._cancel)
-        self.destroyed.connect(self._stop)  # nobody could stop it any more
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802 # Qt's
         """Take files."""
@@ -209,6 +211,7 @@ class CohortDock(Dock):
         self.hear(job.failed, partial(self._fail, job.number), thread="main")
         self.hear(job.finished, partial(self._end, job.number), thread="main")
         self.hear(job.cancelled, partial(self._end, job.number), thread="main")
+        self.destroyed.connect(job.cancel)  # nobody could stop it any more
         self.stage.setText(f"Loading the encoder {order.encoder}…")
         self.bar.setRange(0, 0)  # busy, no end known
         self._show()
@@ -253,10 +256,6 @@ class CohortDock(Dock):
             self.job.cancel()
             self.stage.setText("Cancelling…")
             self._show()
-
-    def _stop(self) -> None:
-        if self.job is not None:
-            self.job.cancel()
 
     def _copy(self) -> None:
         order, clipboard = self.order(), QApplication.clipboard()

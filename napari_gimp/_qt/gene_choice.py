@@ -236,7 +236,8 @@ class GeneChoice:
         if found.refusal:
             self.report.say(capital(found.refusal), "error")
         else:
-            self.report.say(found.line)
+            tone = "warning" if found.doubts else "note"
+            self.report.say("\n".join((found.line, *found.doubts)), tone)
         while self.facts.rowCount():
             self.facts.removeRow(0)
         for fact in found.facts:

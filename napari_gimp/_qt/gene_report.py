@@ -28,6 +28,8 @@ SCALES = {
     "log2": "log2 expression",
     "zscore": "z-scores",
 }
+CONVERTED = "converted to"
+"""Of what is said of a scale, what is no doubt but was done."""
 TIP_NAMES = 80
 """Names that a tooltip lists at most."""
 
@@ -57,6 +59,8 @@ class Found:
         The model's genes, None for a model without.
     share
         Part of the panel that the sample has, None where there is nothing to compare.
+    doubts
+        What looks wrong with the numbers, as sentences.
     question, consent
         What must be answered before a run, and with what; "" where nothing.
     refusal
@@ -68,6 +72,7 @@ class Found:
     profile: Profile | None = None
     panel: Panel | None = None
     share: float | None = None
+    doubts: tuple[str, ...] = ()
     question: str = ""
     consent: str = ""
     refusal: str = ""
@@ -162,7 +167,9 @@ def _compare(found: Found) -> Found:
     share = len(aligned.report.matched) / total
     line = f"{found.line} {percent(share)} of the model's {count(total, 'gene')} found."
     facts = (*_facts_of_panel(aligned.report, total), *found.facts)
-    found = replace(found, line=line, facts=facts, share=share)
+    told = aligned.report.of_scale
+    doubts = tuple(f"{capital(note)}." for note in told if CONVERTED not in note)
+    found = replace(found, line=line, facts=facts, share=share, doubts=doubts)
     if (question := aligned.question) is None:
         return found
     text = f"{capital(question.text)}."
@@ -177,6 +184,7 @@ def _facts_of_panel(report: AlignReport, total: int) -> tuple[Fact, ...]:
         _names("Missing", report.missing, "gene", "taken as the training mean"),
         _names("Renamed", other, "gene", ""),
         _names("Out of range", report.out_of_range, "gene", "clipped to 5 sd"),
+        *(Fact("Numbers", f"{capital(note)}.") for note in report.of_scale),
     )
     return tuple(fact for fact in facts if fact.text)
 

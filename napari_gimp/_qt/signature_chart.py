@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WIDTH_IN, ROW_IN, EDGES_IN = 3.5, 0.24, 0.75
 BAR = "#7a8db0"
 PREFIX = "HALLMARK_"
-LONGEST = 28
+LONGEST = 26
 """Letters of a set's name for which there is room."""
 MEANS: dict[Method, str] = {
     "mean z": "How many standard deviations the set's genes lie above the model's "
