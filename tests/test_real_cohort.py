@@ -284,6 +284,26 @@ def test_pictures_are_encoded_where_their_names_say_tissue(
     assert all("no patch is left" in text for text in texts)
 
 
+@pytest.mark.parametrize(
+    ("tiles", "mpp", "least"),
+    [
+        ("tiles_lc25000_lung/dev/*/*.jpeg", 1, 110),
+        ("tiles_dsb2018_stained/images/*.png", 0.625, 24),
+    ],
+)
+def test_tiles_are_slides_of_one_patch_where_they_show_enough_tissue(
+    shared_data: Path, tmp_path: Path, tiles: str, mpp: float, least: int
+) -> None:
+    words = ("features", shared_data / tiles, "--mpp", mpp, "--out", tmp_path, "--json")
+
+    told = json.loads(run(*words).out)
+
+    assert len(told) in (120, 40)
+    assert sum(one["state"] == "done" and one["total"] == 1 for one in told) >= least
+    others = [one["text"] for one in told if one["state"] != "done"]
+    assert all("no patch is left" in text for text in others)
+
+
 @pytest.fixture
 def glioma_model(shared_data: Path, tmp_path: Path) -> Iterator[Path]:
     """An untrained GiMP that knows 500 genes of the other patients' z-scores."""
