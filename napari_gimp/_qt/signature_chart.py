@@ -110,7 +110,9 @@ def signature_bars(found: Signatures, count: int) -> Figure:
 def furthest(scores: NDArray[np.float64], count: int) -> list[int]:
     """Return the places of scores (K,) furthest from their median, highest first."""
     known = np.flatnonzero(np.isfinite(scores))
-    away = np.abs(scores[known] - np.median(scores[known])) if len(known) else scores
+    if not len(known):
+        return []
+    away = np.abs(scores[known] - np.median(scores[known]))
     chosen = known[np.argsort(-away, kind="stable")[:count]]
     ordered: list[int] = chosen[np.argsort(-scores[chosen], kind="stable")].tolist()
     return ordered
