@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +31,8 @@ class StoredFeatures:
     def __init__(self, group: zarr.Group) -> None:
         self._group = group
         self._features = cast("zarr.Array[Any]", group["features"])
-
-    @property
-    def path(self) -> Path:
-        """The folder of the entry."""
-        return Path(str(self._group.store_path.store.root))  # type: ignore[attr-defined]
+        root = group.store_path.store.root  # type: ignore[attr-defined] # local's
+        self.path = Path(str(root))
 
     @property
     def key(self) -> dict[str, Any]:
@@ -48,7 +47,7 @@ class StoredFeatures:
     @property
     def done(self) -> int:
         """How many rows have been written, by whomever."""
-        return int(cast(int, self._group.attrs["done"]))
+        return int(self._description()["attributes"]["done"])
 
     @property
     def complete(self) -> bool:
@@ -97,15 +96,25 @@ class StoredFeatures:
         StoreError
             If they do not fit, or another process has the entry locked for long.
         """
-        import zarr
-
         with _locked(self.path):
-            self._group = zarr.open_group(self.path, mode="r+")  # others write, too
-            done, stop = self.done, start + len(features)
-            self._check_fit(start, stop, features)
+            description, stop = self._description(), start + len(features)
+            done = int(description["attributes"]["done"])
+            self._check_fit(start, stop, done, features)
             self._put(start, stop, features)
             if stop > done:
-                self._group.attrs["done"] = stop
+                description["attributes"]["done"] = stop
+                self._describe(description)
+
+    def _description(self) -> dict[str, Any]:
+        """Return what zarr keeps of the entry, as it is now: others write, too."""
+        text = (self.path / "zarr.json").read_text(encoding="utf-8")
+        return cast("dict[str, Any]", json.loads(text))
+
+    def _describe(self, description: dict[str, Any]) -> None:
+        path = self.path / "zarr.json"
+        building = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        building.write_text(json.dumps(description, indent=2), encoding="utf-8")
+        building.replace(path)
 
     def write_rows(self, rows: NDArray[np.intp], features: NDArray[np.float32]) -> None:
         """Write some rows (n, P), in ascending order, again; see `write`."""
@@ -122,8 +131,10 @@ class StoredFeatures:
             self._start_anew(start, stop)
             self._features[start:stop] = features
 
-    def _check_fit(self, start: int, stop: int, features: NDArray[np.float32]) -> None:
-        done, (total, width) = self.done, self.shape
+    def _check_fit(
+        self, start: int, stop: int, done: int, features: NDArray[np.float32]
+    ) -> None:
+        total, width = self.shape
         if features.shape[1:] != (width,) or stop > total or start > done:
             raise StoreError(
                 f"rows {start} to {stop} of width {features.shape[1:]} do not fit into "
