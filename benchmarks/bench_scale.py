@@ -4,7 +4,8 @@ What the machine itself allows is measured in the same run: the bare encoder, on
 patches that are in memory, in one process and in two at once (cores share memory
 and, some of them, their units). The last line is one process with all cores, which
 is what the command does without `--workers`. Rounds go in turn, so that load hits
-all alike, and the best of each counts; the aim is 1.7 on two free cores.
+all alike, and the best of each counts; the aim is 1.7 on two free cores. Processor
+time per patch tells on a busy machine, too, what sharing the work costs.
 
     python benchmarks/bench_scale.py [--slides 4] [--side-px 4096] [--rounds 3]
 """
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 from bench_features import write_slide
 
 from napari_gimp.cohorts.cluster import Cluster
@@ -52,8 +54,8 @@ def main() -> None:
             "slides, 2 processes": lambda: slides(entries, recipe, two),
             f"slides, here, {cores()} cores": lambda: slides(entries, recipe, None),
         }
-        rates = [[_rate(job) for job in jobs.values()] for _ in range(args.rounds + 1)]
-    _print(list(jobs), np.max(rates[1:], axis=0))  # the first round loads encoders
+        rounds = [[_cost(job) for job in jobs.values()] for _ in range(args.rounds + 1)]
+    _print(list(jobs), np.min(rounds[1:], axis=0))  # the first round loads encoders
 
 
 def bare(cluster: Cluster, processes: int) -> int:
@@ -83,21 +85,29 @@ def slides(entries: Sequence[Entry], recipe: Recipe, cluster: Cluster | None) ->
     return sum(state.done for state in ended)
 
 
-def _rate(job: Callable[[], int]) -> float:
-    start = time.perf_counter()
+def _cost(job: Callable[[], int]) -> tuple[float, float]:
+    """Return seconds by the clock and of the processors, for each patch."""
+    start, busy = time.perf_counter(), _busy()
     count = job()
-    return count / (time.perf_counter() - start)
+    return (time.perf_counter() - start) / count, (_busy() - busy) / count
 
 
-def _print(names: Sequence[str], rates: np.ndarray) -> None:
-    print(f"{'':24} {'patches/s':>10} {'against 1 process':>18}")
-    alone = (rates[0], rates[0], rates[2], rates[2], rates[2])
-    for name, rate, base in zip(names, rates, alone, strict=True):
-        print(f"{name:24} {rate:10.0f} {rate / base:18.2f}")
-    allowed = rates[1] / rates[0]
+def _busy() -> float:
+    """Return the processor time of this process and its workers, s."""
+    own = psutil.Process()
+    times = [one.cpu_times() for one in (own, *own.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def _print(names: Sequence[str], costs: np.ndarray) -> None:
+    print(f"{'':24} {'patches/s':>10} {'against 1 process':>18} {'cpu ms':>7}")
+    alone = (costs[0, 0], costs[0, 0], costs[2, 0], costs[2, 0], costs[2, 0])
+    for name, (seconds, cpu), base in zip(names, costs, alone, strict=True):
+        print(f"{name:24} {1 / seconds:10.0f} {base / seconds:18.2f} {1e3 * cpu:7.2f}")
+    (bare_one, bare_two), (one, two) = costs[:2, 0], costs[2:4, 0]
     print(
-        f"scaling of slides from 1 to 2 processes {rates[3] / rates[2]:.2f}, "
-        f"of the bare encoder {allowed:.2f} (aim 1.7 on two free cores)"
+        f"scaling of slides from 1 to 2 processes {one / two:.2f}, of the bare encoder "
+        f"{bare_one / bare_two:.2f} (aim 1.7 on two free cores)"
     )
 
 
