@@ -35,8 +35,7 @@ def test_the_five_line_script_runs() -> None:
 def test_every_command_it_names_exists() -> None:
     named = set(re.findall(r"napari-gimp ([a-z][a-z-]*)", TEXT))
     assert {"run", "import-features"} <= named
-    known = re.findall(r"^    ([a-z][a-z-]*)(?: |$)", parser().format_help(), re.M)
-    assert named - set(known) == set()
+    assert named - commands() == set()
 
 
 def test_every_option_it_names_exists() -> None:
@@ -45,6 +44,13 @@ def test_every_option_it_names_exists() -> None:
     used = [(name, set(re.findall(r"--[a-z-]+", rest))) for name, rest in lines]
     assert any(options for _, options in used)
     assert [(n, o - options_of(n)) for n, o in used if o - options_of(n)] == []
+    anywhere = set().union(*map(options_of, commands()))
+    assert set(re.findall(r"`(--[a-z-]+)", TEXT)) <= anywhere
+
+
+def commands() -> set[str]:
+    """Return the names of all commands."""
+    return set(re.findall(r"^    ([a-z][a-z-]*)(?: |$)", parser().format_help(), re.M))
 
 
 def options_of(command: str) -> set[str]:
