@@ -108,7 +108,7 @@ def test_an_interrupted_run_says_what_it_left_with_exit_130(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(bar: Bar, done: int, total: int, text: str | None = None) -> None:
-        if text and "(2 of 3)" in text:
+        if text and "(1 of 3 slides)" in text:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Bar, "to", interrupt)

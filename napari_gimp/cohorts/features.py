@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from napari_gimp.cohorts.extraction import Recipe, extract_slide
 from napari_gimp.cohorts.inspection import Inspected, check_leaks, inspect_slides
 from napari_gimp.cohorts.manifest import Entry
+from napari_gimp.cohorts.plans import check_exclusions
 from napari_gimp.cohorts.states import SlideState, State
 
 if TYPE_CHECKING:
@@ -77,10 +78,11 @@ def extract_manifest(
     Raises
     ------
     CohortError
-        If one slide belongs to two patients.
+        If one slide belongs to two patients, or a class to exclude is misspelt.
     ClusterError
         If the workers are gone for good.
     """
+    check_exclusions(entries, recipe.plan)
     found: list[Inspected] = []
     with closing(inspect_slides(entries, recipe)) as looks:
         for number, one in enumerate(looks):  # lets whoever watches cancel

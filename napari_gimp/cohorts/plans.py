@@ -6,12 +6,14 @@ called as it is: `S1.svs` has `S1.geojson`, `S1.png` or `S1.svs.geojson`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_gimp.cohorts.manifest import Entry
-from napari_gimp.errors import CohortError
+from napari_gimp.errors import CohortError, GimpError
 
 if TYPE_CHECKING:
     from napari_gimp.patches.plan import PatchPlan
@@ -21,22 +23,70 @@ def plan_for(entry: Entry, plan: PatchPlan) -> PatchPlan:
     """Return the plan of one slide: the shared one, and what its entry names.
 
     A folder to include, or of tissue, must have a file for every slide: without one
-    all of the slide would be taken. One to exclude need not.
+    all of the slide would be taken. One to exclude need not, nor need a file have
+    every class that is to be left out (`check_exclusions` looks for slips).
 
     Raises
     ------
     CohortError
         If such a file is missing, or a folder has two for the slide.
+    PatchError, SlideError
+        If the classes of a file to exclude cannot be read.
     """
     tissue = entry.tissue or plan.tissue
     include = [_one(path, entry) for path in (*plan.include, *entry.include)]
-    exclude = [_found(path, entry) for path in (*plan.exclude, *entry.exclude)]
+    exclude = _excluded(entry, plan)
+    labels = plan.exclude_labels
+    if labels:
+        known = {label for path in exclude for label in _labels(path)}
+        labels = tuple(label for label in labels if _among(label, known))
+        exclude = exclude if labels else ()  # without a class all would be left out
     return replace(
         plan,
         tissue=_one(tissue, entry) if tissue else None,
         include=tuple(include),
-        exclude=tuple(path for path in exclude if path),
+        exclude=exclude,
+        exclude_labels=labels,
     )
+
+
+def check_exclusions(entries: Iterable[Entry], plan: PatchPlan) -> None:
+    """Refuse a class to leave out that no file of any slide has: it is misspelt.
+
+    Raises
+    ------
+    CohortError
+        Naming the classes there are.
+    """
+    if not plan.exclude_labels:
+        return
+    known: set[str] = set()
+    for entry in entries:
+        with suppress(GimpError):  # that slide will fail with its reason
+            known.update(x for path in _excluded(entry, plan) for x in _labels(path))
+    absent = [label for label in plan.exclude_labels if not _among(label, known)]
+    if absent:
+        raise CohortError(
+            f"No area to exclude has the class {', '.join(absent)}; there are "
+            f"{', '.join(sorted(known)) or 'none'}. Choose among these."
+        )
+
+
+def _excluded(entry: Entry, plan: PatchPlan) -> tuple[Path, ...]:
+    found = (_found(path, entry) for path in (*plan.exclude, *entry.exclude))
+    return tuple(path for path in found if path)
+
+
+def _labels(path: Path) -> Iterable[str]:
+    from napari_gimp.patches.regions import read_region
+
+    return read_region(path).labels
+
+
+def _among(label: str, known: Iterable[str]) -> bool:
+    from napari_gimp.patches.annotations import is_a
+
+    return any(is_a(one, label) for one in known)
 
 
 def _one(path: Path, entry: Entry) -> Path:

@@ -20,7 +20,7 @@ from napari_gimp.commands.options import (
 )
 from napari_gimp.commands.progress import Bar, silence_damage_log
 from napari_gimp.commands.workers import add_cluster_options, cluster_of
-from napari_gimp.errors import CohortError, PatchError
+from napari_gimp.errors import CohortError, GimpError
 
 if TYPE_CHECKING:
     from napari_gimp.cohorts.extraction import Recipe
@@ -123,22 +123,18 @@ def _follow(
     with Bar("slides") as bar, closing(steps):
         for state in steps:
             last[state.number] = state
-            bar.to(*_progress(state, entries, last))
+            bar.to(*_progress(last, len(entries)))
             if state.state is State.DAMAGED:
                 bar.say(f"warning: {state.text}")
 
 
-def _progress(
-    state: SlideState, entries: Sequence[Entry], last: Mapping[int, SlideState]
-) -> tuple[int, int, str]:
-    """Return done, total and text for a bar."""
+def _progress(last: Mapping[int, SlideState], count: int) -> tuple[int, int, str]:
+    """Return done, total and text for a bar: patches of all slides that have begun."""
+    if len(last) < count:
+        return len(last), count, "looking into slides"
     ended = sum(one.ended for one in last.values())
-    if state.total:
-        name = entries[state.number].slide.name
-        return state.done, state.total, f"{name} ({ended + 1} of {len(entries)})"
-    if len(last) < len(entries):
-        return len(last), len(entries), "looking into slides"
-    return ended, len(entries), "slides"
+    done, total = (sum(getattr(s, n) for s in last.values()) for n in ("done", "total"))
+    return done, total or 1, f"patches ({ended} of {count} slides)"
 
 
 def _print_table(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
@@ -171,7 +167,7 @@ def _record(entry: Entry, plan: PatchPlan) -> dict[str, object]:
     """Return a slide's plan; of one whose areas are missing the state says so."""
     from napari_gimp.cohorts.plans import plan_for
 
-    with suppress(CohortError, PatchError):
+    with suppress(GimpError):
         return plan_for(entry, plan).record()
     return {}
 

@@ -8,7 +8,7 @@ and they are never on two sides of a split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,6 +88,11 @@ class Cohort:
         """Return the number of patients per class."""
         found = Counter(p.label for p in self.patients)
         return {name: found[name] for name in self.classes}
+
+    def slides(self) -> Iterator[Entry]:
+        """Yield the slides of all patients."""
+        for patient in self.patients:
+            yield from patient.slides
 
     def gene_notes(self) -> tuple[str, ...]:
         """Return what was made of the gene table, as sentences."""

@@ -12,6 +12,7 @@ from gimp_models.checkpoint import Checkpoint, load_as
 from gimp_models.decoder import PixelDecoder, fit_decoder
 from gimp_models.gimp import Gimp
 
+from napari_gimp.cohorts.plans import check_exclusions
 from napari_gimp.training.cohort import check_panel, read_cohort
 from napari_gimp.training.data import (
     CohortBags,
@@ -132,6 +133,7 @@ def gather_bags(
     if known:
         check_encoder(known, encoder)
     plan, cohort = run.plan, read_cohort(run.manifest, run.genes)
+    check_exclusions(cohort.slides(), run.patches)
     split = cohort.split(folds=plan.folds, fold=plan.fold, seed=plan.seed)
     panel = (
         panel_of(known)

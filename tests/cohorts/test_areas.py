@@ -103,7 +103,21 @@ def test_a_slide_without_its_areas_fails_alone_and_says_what_is_missing(
 
 def test_a_folder_to_exclude_may_lack_a_slide(tmp_path: Path) -> None:
     plan = PatchPlan(exclude=(tmp_path,), exclude_labels=("Ink",))
-    assert plan_for(Entry(Path("/s/S0.tif")), plan).exclude == ()
+    assert plan_for(Entry(Path("/s/S0.tif")), plan) == PatchPlan()
+
+
+def test_a_class_to_exclude_may_be_in_some_files_only_but_not_in_none(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "areas" / "S0.geojson", right_px=512, label="Fold")
+    draw(tmp_path / "areas" / "S1.geojson", right_px=512, label="Tumor")
+    words = (slides, "--exclude", tmp_path / "areas", "--exclude-class")
+    assert features(tmp_path, *words, "Fold")[0] == 0
+    assert [one["total"] for one in told(capsys)] == [8, 16]
+
+    assert features(tmp_path, *words, "Folds")[0] == 2
+    said = capsys.readouterr().err
+    assert "the class Folds; there are Fold, Other, Tumor" in said
 
 
 def test_two_files_for_a_slide_are_refused(tmp_path: Path) -> None:
