@@ -1,7 +1,6 @@
 """Means over areas of pixels, exact: the arithmetic of every change of resolution.
 
-Whole steps are summed as whole numbers, all else is weighted. Both work on a few
-rows at a time, so that they stay in the processor's cache.
+Whole steps are summed as whole numbers, all else is weighted, a few rows at a time.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ _SUMS = {"|u1": (np.uint16, np.float32), "<u2": (np.uint32, np.float64)}
 """Kinds of number that hold the sum of a line, and of a square, of a step exactly."""
 _SHIFTED = (2, 4, 8, 16)
 """Steps whose sums of squares fit the kind that holds a line, and divide by shifts."""
-STRIP_ROWS = 32
-WEIGHTED_ROWS = 8
+STRIP_BYTES = 1 << 18
+"""Of pixels that are summed at once, so that they stay in the processor's cache."""
 
 Taps = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Which stored pixels lie under each new one (n, taps), and their shares."""
@@ -95,57 +94,59 @@ def _cut_means(pixels: NDArray[Any], step: int) -> NDArray[Any]:
 
 
 def _decimated(pixels: NDArray[Any], step: int) -> NDArray[Any]:
-    """Return the mean of every square of `step` x `step` pixels, by plain sums.
-
-    Channel by channel: loops over three channels cost more than the sums.
-    """
+    """Return the mean of every square of `step` x `step` pixels, by plain sums."""
     line, square = _SUMS.get(pixels.dtype.str, (np.float64, np.float64))
     shifted = step in _SHIFTED and pixels.dtype.str in _SUMS
     whole = np.issubdtype(pixels.dtype, np.integer)
     height, width, channels = pixels.shape
     out = np.empty((height // step, width // step, channels), pixels.dtype)
-    for start in range(0, len(out), STRIP_ROWS):
-        strip = pixels[start * step : (start + STRIP_ROWS) * step]
-        rows: NDArray[Any] = np.add(strip[::step], strip[1::step], dtype=line)
+    count = _strip_rows(width * channels * pixels.itemsize * step)
+    for start in range(0, len(out), count):
+        strip = pixels[start * step : (start + count) * step]
+        lines: NDArray[Any] = np.add(strip[::step], strip[1::step], dtype=line)
         for k in range(2, step):
-            rows += strip[k::step]
-        for channel in range(channels):
-            sums = rows[..., channel]
-            if shifted:
-                mean = _shifted_mean(sums, step)
-            else:
-                mean = _mean_of_columns(sums.astype(square), step)
-            out[start : start + STRIP_ROWS, :, channel] = (
-                mean if shifted or not whole else np.rint(mean)
-            )
+            lines += strip[k::step]
+        mean = _sums_along(lines, step, line if shifted else square)
+        if shifted:
+            _shift(mean, step)
+        else:
+            mean /= step**2
+        out[start : start + count] = mean if shifted or not whole else np.rint(mean)
     return out
 
 
-def _shifted_mean(sums: NDArray[Any], step: int) -> NDArray[Any]:
-    """Return the mean of squares in whole numbers, given the sums over their rows.
+def _strip_rows(row_bytes: int) -> int:
+    """Return how many rows of a result are made at once, given what one takes."""
+    return max(STRIP_BYTES // max(row_bytes, 1), 1)
+
+
+def _sums_along(lines: NDArray[Any], step: int, kind: type) -> NDArray[Any]:
+    """Return the sums (h, w, C) of `step` pixels each of (h, w step, C).
+
+    Channel by channel: loops over three channels cost more than the sums.
+    """
+    height, width, channels = lines.shape
+    sums = np.empty((height, width // step, channels), kind)
+    for channel in range(channels):
+        out, part = sums[..., channel], lines[..., channel]
+        np.add(part[:, ::step], part[:, 1::step], out=out, dtype=kind)
+        for k in range(2, step):
+            out += part[:, k::step]
+    return sums
+
+
+def _shift(sums: NDArray[Any], step: int) -> None:
+    """Make means of the sums of squares, in place and in whole numbers.
 
     Rounded as `np.rint` does, halves to the even number: of 4 q + 2, in squares of
     2 x 2, becomes q where q is even and q + 1 where it is odd.
     """
     bits = 2 * step.bit_length() - 2
-    mean: NDArray[Any] = sums[:, ::step] + sums[:, 1::step]
-    for k in range(2, step):
-        mean += sums[:, k::step]
-    odd = mean >> bits
+    odd = sums >> bits
     odd &= 1
-    mean += odd
-    mean += (1 << (bits - 1)) - 1
-    mean >>= bits
-    return mean
-
-
-def _mean_of_columns(sums: NDArray[Any], step: int) -> NDArray[Any]:
-    """Return the mean of squares, given the sums over their rows."""
-    mean: NDArray[Any] = sums[:, ::step].copy()
-    for k in range(1, step):
-        mean += sums[:, k::step]
-    mean /= step**2
-    return mean
+    sums += odd
+    sums += (1 << (bits - 1)) - 1
+    sums >>= bits
 
 
 def _taps(edges: NDArray[np.float64], size: int) -> Taps:
@@ -169,8 +170,9 @@ def _weighted(pixels: NDArray[Any], taps_y: Taps, taps_x: Taps) -> NDArray[Any]:
     out = np.empty((len(index_y), shares_x.shape[1]), pixels.dtype)
     whole = np.issubdtype(pixels.dtype, np.integer)
     lines = pixels.reshape(len(pixels), -1)
-    for start in range(0, len(out), WEIGHTED_ROWS):
-        strip = slice(start, start + WEIGHTED_ROWS)
+    count = _strip_rows(lines.shape[1] * np.dtype(np.float32).itemsize)
+    for start in range(0, len(out), count):
+        strip = slice(start, start + count)
         rows = _mixed_down(lines, index_y[strip], share_y[strip])
         rows = rows.reshape(len(rows), -1, channels)
         means = _mixed_along(rows, index_x, shares_x)
