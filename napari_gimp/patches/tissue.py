@@ -1,9 +1,7 @@
 """Where the tissue is: a mask at about 8 um/px, and what was left out and why.
 
-Light is measured as optical density (OD, decimal, against the slide's own glass),
-since stains, ink and shadow differ in *which* light they take away:
-haematoxylin and eosin take green first; blue and green ink take red first; red
-ink takes green and blue alike; black ink and the slide's edge take all alike.
+Stain is measured as optical density (`artefacts`); ink, the slide's edge, folds and
+what is out of focus are left out, each with its area.
 """
 
 from __future__ import annotations
@@ -16,13 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX, Grid
-from napari_gimp.patches.brightfield import Rgb, is_colour, overview_rgb
+from napari_gimp.patches.artefacts import (
+    Density,
+    extremes,
+    find_artefacts,
+    optical_density,
+)
+from napari_gimp.patches.brightfield import is_colour, overview_rgb
+from napari_gimp.patches.focus import find_blurred
+from napari_gimp.patches.folds import find_folds
 from napari_gimp.patches.without_colour import absorbing, is_bright_ground, shining
 from napari_gimp.slide.resample import overview, overview_grid
 from napari_gimp.slide.source import Pixels, SlideSource
 
 Mask = NDArray[np.bool_]
-Density = NDArray[np.float32]
 
 TISSUE_MPP = 8.0
 OD_FLOOR = 0.045
@@ -31,9 +36,6 @@ OD_CEILING = 0.15
 """Largest threshold Otsu may choose: above it pale tissue beside dark is lost."""
 SMALLEST_SPECK_MM2 = 0.01
 LARGEST_HOLE_MM2 = 0.02
-SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 0.02}
-"""A pen's mark is larger; red needs most, since a vessel's red cells are as red."""
-RIM_CELLS = 3
 BROWN_OD, BROWN_RATIO = 0.15, 1.1
 """Least optical density (blue) of a brown stain, and how far it is above green's.
 Measured at about 8 um/px: DAB (skimage's immunohistochemistry) 88 % of the tissue,
@@ -42,7 +44,11 @@ DARK = 40
 """Below it in all three colours a pixel is black, not glass."""
 DARK_GROUND = 0.5
 """More of a picture than that is black only around fluorescence."""
-REASONS = ("blue or green ink", "red ink", "black ink", "dark edge", "specks")
+FOLDS, BLURRED = "folds", "out of focus"
+REASONS = (
+    *("blue or green ink", "red ink", "black ink", "dark edge", "specks"),
+    *(FOLDS, BLURRED),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Tissue:
         Part of the tissue (0 to 1) that is brown, as DAB is and H&E is not.
     dark
         Part of the whole picture that is black, as around fluorescence.
+    focus
+        A sentence: what the focus was judged by; empty where it was not looked at.
 
     Raises
     ------
@@ -73,6 +81,7 @@ class Tissue:
     excluded: Mapping[str, float] = field(default_factory=dict)
     brown: float = 0.0
     dark: float = 0.0
+    focus: str = ""
 
     def __post_init__(self) -> None:
         if self.mask.shape != self.grid.shape:
@@ -103,12 +112,17 @@ def find_tissue(source: SlideSource) -> Tissue:
     if not is_colour(source):
         return _tissue_without_colour(*overview(source, mpp))
     pixels, grid = overview_rgb(source, mpp)
-    dark = float((_extremes(pixels)[1] < DARK).mean())
+    dark = float((extremes(pixels)[1] < DARK).mean())
     if dark > DARK_GROUND:
         return replace(_tissue_without_colour(pixels, grid), dark=dark)
-    mask, excluded = tissue_mask(pixels, grid.cell_um)
-    brown = brown_part(pixels, mask)
-    return Tissue(mask, grid, MappingProxyType(excluded), brown, dark)
+    density = optical_density(pixels)
+    mask, excluded = _stained(density, grid.cell_um)
+    brown = _brown(density, mask)
+    del pixels, density
+    focus = find_blurred(source, mask, grid)
+    excluded[BLURRED] = float(focus.blurred.sum()) * _cell_mm2(grid.cell_um)
+    mask &= ~focus.blurred
+    return Tissue(mask, grid, MappingProxyType(excluded), brown, dark, focus.told)
 
 
 def tissue_grid(source: SlideSource) -> Grid:
@@ -141,7 +155,7 @@ def given_tissue(source: SlideSource, mask: Mask) -> Tissue:
     if not is_colour(source):
         return Tissue(mask, grid)
     pixels, _ = overview_rgb(source, grid.cell_um[0])
-    dark = float((_extremes(pixels)[1] < DARK).mean())
+    dark = float((extremes(pixels)[1] < DARK).mean())
     return Tissue(mask, grid, brown=brown_part(pixels, mask), dark=dark)
 
 
@@ -167,9 +181,13 @@ def brown_part(rgb: NDArray[np.uint8], mask: Mask) -> float:
     mask
         (rows, cols) bool, the tissue.
     """
+    return _brown(optical_density(rgb), mask)
+
+
+def _brown(density: Density, mask: Mask) -> float:
     if not mask.any():
         return 0.0
-    green, blue = optical_density(rgb)[mask][:, 1:].T
+    green, blue = density[mask][:, 1:].T
     return float(((blue > BROWN_RATIO * green) & (blue > BROWN_OD)).mean())
 
 
@@ -190,68 +208,22 @@ def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, fl
     excluded
         mm2 for each of `REASONS`.
     """
-    density = optical_density(rgb)
-    dark = density[..., 1] > _threshold(density)
+    return _stained(optical_density(rgb), cell_um)
+
+
+def _stained(density: Density, cell_um: YX) -> tuple[Mask, dict[str, float]]:
     artefacts = find_artefacts(density, cell_um)
-    mask = dark.copy()
-    excluded = {}
+    mask = density[..., 1] > _threshold(density)
+    excluded = dict.fromkeys(REASONS, 0.0)
     for reason, found in artefacts.items():
         excluded[reason] = float((mask & found).sum()) * _cell_mm2(cell_um)
         mask &= ~found
-    cleaned = _clean(mask, np.logical_or.reduce(list(artefacts.values())), cell_um)
+    keep_out = np.logical_or.reduce(list(artefacts.values()))
+    cleaned = _clean(mask, keep_out, cell_um)
     excluded["specks"] = float((mask & ~cleaned).sum()) * _cell_mm2(cell_um)
-    return cleaned, excluded
-
-
-def optical_density(rgb: NDArray[np.uint8]) -> Density:
-    """Return -log10(light / glass), (rows, cols, 3), 0 where lighter than glass.
-
-    Glass is the slide's own: the median of its brightest grey pixels, or 243 where
-    it shows none.
-    """
-    least, most = _extremes(rgb)
-    bright = (least >= 200) & (most - least < 16)
-    light = rgb[..., :3].astype(np.float32) + 1
-    glass = np.full(3, 244, dtype=np.float32)
-    if bright.mean() > 0.01:
-        glass = np.maximum(np.median(light[bright], axis=0), 1)
-    light /= glass
-    np.negative(np.log10(light, out=light), out=light)
-    density: Density = np.maximum(light, 0, out=light)
-    return density
-
-
-def _extremes(rgb: Rgb) -> tuple[Rgb, Rgb]:
-    """Return the least and most of three colours: reducing a short axis is slow."""
-    red, green, blue = (rgb[..., k] for k in range(3))
-    least: Rgb = np.minimum(np.minimum(red, green), blue)
-    most: Rgb = np.maximum(np.maximum(red, green), blue)
-    return least, most
-
-
-def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
-    """Return a mask (rows, cols) per kind of ink, and of the dark slide edge.
-
-    Each ink has a weak and a strong sign; a weak region counts where it holds a
-    strong one and is as large as a pen makes it (red cells are red, but few).
-    """
-    red, green, blue = (_smooth(density[..., k]) for k in range(3))
-    most = np.maximum(np.maximum(red, green), blue) + 1e-6
-    least = np.minimum(np.minimum(red, green), blue)
-    cold = np.where(red > 0.08, red - np.maximum(green, 0.6 * blue), 0)
-    warm = np.where((green > 0.3) & (red < 0.35 * green), blue - 0.6 * green, 0)
-    dark = (least > 0.3) & (least > 0.45 * most) & (most > 0.7)
-    inks = {
-        "blue or green ink": (cold > 0.03, cold > 0.15),
-        "red ink": (warm > 0.03, (warm > 0.1) & (green > 0.5)),
-        "black ink": (dark, dark & (least > 0.5) & (least > 0.6 * most)),
-    }
-    found = {
-        reason: _strokes(*signs, int(SMALLEST_STROKE_MM2[reason] / _cell_mm2(cell_um)))
-        for reason, signs in inks.items()
-    }
-    edge = (least > 0.7 * most) & (most > 0.04)
-    return {**found, "dark edge": _touching_border(edge)}
+    folds = find_folds(density, cleaned, cell_um, near=keep_out)
+    excluded[FOLDS] = float(folds.sum()) * _cell_mm2(cell_um)
+    return cleaned & ~folds, excluded
 
 
 def _threshold(density: Density) -> float:
@@ -261,33 +233,6 @@ def _threshold(density: Density) -> float:
     if green.max() - green.min() < 1e-3:
         return OD_FLOOR
     return float(np.clip(threshold_otsu(green) * 0.5, OD_FLOOR, OD_CEILING))
-
-
-def _smooth(channel: Density) -> Density:
-    from scipy.ndimage import uniform_filter
-
-    return np.asarray(uniform_filter(channel, 3), dtype=np.float32)
-
-
-def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
-    """Return the large weak regions that hold a strong cell, with their soft rim."""
-    from scipy.ndimage import binary_dilation, label
-
-    pieces, count = label(weak)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    kept = np.zeros(count + 1, dtype=bool)
-    kept[np.unique(pieces[strong & weak])] = True
-    kept &= sizes >= smallest
-    kept[0] = False
-    return np.asarray(binary_dilation(kept[pieces], iterations=RIM_CELLS))
-
-
-def _touching_border(mask: Mask) -> Mask:
-    from scipy.ndimage import label
-
-    pieces, _ = label(mask)
-    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    return np.asarray(np.isin(pieces, np.setdiff1d(border, [0])))
 
 
 def _clean(mask: Mask, keep_out: Mask, cell_um: YX) -> Mask:
