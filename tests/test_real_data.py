@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_gimp.cli import main
 from napari_gimp.errors import GimpError, ResolutionError
 from napari_gimp.genes.panel import Panel
 from napari_gimp.genes.sets import hallmarks
@@ -181,6 +182,19 @@ def test_one_file_of_a_dicom_slide_gives_what_its_folder_gives(
     )
 
     np.testing.assert_array_equal(encode(volume).features, formats["dicom"].features)
+
+
+def test_a_copy_without_losses_has_the_same_features(shared_data, tmp_path) -> None:
+    """Though patches are read from its level of 1 um/px, which the picture lacks."""
+    folder = shared_data / "tiles_glioma_pathomic" / "imgs"
+    tile, copy = next(folder.glob("TCGA-06*")), tmp_path / "copy.ome.tif"
+    words = ("--mpp", str(TILE_MPP), "--compression", "deflate")
+
+    assert main(["convert", str(tile), str(copy), *words]) == 0
+
+    made, copied = encode(tile, TILE_MPP), encode(copy)
+    np.testing.assert_array_equal(copied.patches.index, made.patches.index)
+    np.testing.assert_array_equal(copied.features, made.features)
 
 
 def test_a_slide_is_encoded_once_and_then_read(shared_data, formats, tmp_path) -> None:
