@@ -6,6 +6,7 @@ It does what `napari-gimp features` does, and shows the command.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -248,8 +249,9 @@ class CohortDock(Dock):
         for number in range(self.pace.slides):
             state = self.table.slides.states[number]
             if not state.ended:
-                self._show_state(SlideState(number, State.CANCELLED, state.done))
-                self.pace.hear(self.table.slides.states[number], time.monotonic())
+                cancelled = replace(state, state=State.CANCELLED)
+                self.pace.hear(cancelled, time.monotonic())
+                self._show_state(cancelled)
 
     def _cancel(self) -> None:
         if self.job is not None:
@@ -281,11 +283,11 @@ class CohortDock(Dock):
             state = slides.states[number]
             tone = "warning" if state.state in trouble else "note"
             self.detail.say(about(slides.entries[number], state), tone)
+        elif len(bad) == 1:
+            self.detail.say(about(slides.entries[bad[0].number], bad[0]), "warning")
         elif bad:
-            text = about(slides.entries[bad[0].number], bad[0])
-            others = "\nChoose another in the table to read what is wrong with it."
-            more = others if len(bad) > 1 else ""
-            self.detail.say(text + more, "warning")
+            text = f"{len(bad):,} slides need a look: choose one to read why."
+            self.detail.say(text, "warning")
         else:
             self.detail.clear()
 
@@ -307,16 +309,13 @@ class CohortDock(Dock):
 def ending(pace: CohortPace) -> tuple[str, str]:
     """Return how a run ended, and the tone to say it in."""
     states = [state.state for state in pace.states.values()]
-    text = f"{count(pace.slides, 'slide')}: {pace.tally}."
-    if State.FAILED in states:
-        return (
-            f"{text} Mend the failed ones or leave them out and start again: the "
-            "others are kept.",
-            "warning",
-        )
+    parts = [f"{count(pace.slides, 'slide')}: {pace.tally}."]
     if State.CANCELLED in states:
-        return f"{text} What was made is kept; start again to go on from there.", "note"
-    return text, "warning" if State.DAMAGED in states else "note"
+        parts.append("What was made is kept; start again to go on from there.")
+    if State.FAILED in states:
+        parts.append("Mend the failed ones or leave them out; the others are kept.")
+    doubtful = State.FAILED in states or State.DAMAGED in states
+    return " ".join(parts), "warning" if doubtful else "note"
 
 
 def _dropped(event: QDropEvent) -> Path | None:

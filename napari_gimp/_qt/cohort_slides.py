@@ -52,11 +52,11 @@ class CohortSlides:
         self._seen = 0
         self._error = ""
         ask = ask_file("Choose a manifest", PATTERNS)
-        self.field = PathField("manifest or folder", ask, lambda _: self.check())
+        self.field = PathField("a table, or a folder", ask, lambda _: self.check())
         self.folder = QPushButton("Choose a folder of slides…")
         self.folder.setToolTip("Every slide in it and in the folders inside is taken")
         self.notice = Notice()
-        form.add("Slides", self.field)
+        form.add("Manifest", self.field)
         self.field.setToolTip(TIP)
         form.add("", self.folder)
         form.addRow(self.notice)

@@ -97,6 +97,7 @@ class CohortTable(QTableView):
         self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)  # the manifest's order
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setWordWrap(False)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names end alike
         self.setShowGrid(False)
         if (rows := self.verticalHeader()) is not None:
@@ -104,6 +105,7 @@ class CohortTable(QTableView):
             rows.setDefaultSectionSize(rows.minimumSectionSize())
         if (columns := self.horizontalHeader()) is not None:
             columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            columns.setResizeContentsPrecision(0)  # of the rows in sight
             columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.slides.modelReset.connect(self._fit_height)
         self._fit_height()

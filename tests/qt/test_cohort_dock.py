@@ -183,7 +183,7 @@ def test_cancel_closes_the_run_and_keeps_what_was_made(
     deliver(job)
 
     assert closed.is_set()
-    assert ready.table.texts()[0][1] == "cancelled"
+    assert ready.table.texts()[0][1:3] == ["cancelled", "2 of 100"]
     assert "go on from there" in ready.notice.text()
     assert ready.start.isEnabled()
 
