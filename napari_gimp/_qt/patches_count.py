@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LOWER = (0.4, 0.3, 0.2, 0.1, 0.05, 0.0)
 """Least parts of tissue that are offered where a higher one leaves no patch."""
 LEFT_IN_MM2 = 1e-6
-MB = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +211,8 @@ def facts_about(seen: Seen) -> EncoderFacts | None:
 
 
 def _bytes(number: int) -> str:
-    if number >= 1e9:
-        return f"{number / 1e9:.1f} GB"
-    return f"{number / MB:.1f} MB" if number < 10 * MB else f"{number / MB:.0f} MB"
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if number >= size:
+            part = number / size
+            return f"{part:.1f} {unit}" if part < 10 else f"{part:.0f} {unit}"
+    return f"{max(number / 1e3, 1):.0f} kB"

@@ -78,7 +78,7 @@ class Scene:
         self.plan_layers = PlanLayers(viewer)
         self.slides.changed.connect(self._follow_slides)
         self._follow_slides()
-        self.session.events.slide.connect(self.plan_layers.clear)
+        self.session.events.slide.connect(self.plan_layers.follow)
         self.session.events.patch.connect(self._tell_patch)
         viewer.mouse_drag_callbacks.append(self._clicked)
         canvas = canvas_of(viewer)

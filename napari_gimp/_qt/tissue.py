@@ -39,7 +39,7 @@ TITLE = "2  Tissue"
 NO_SLIDE = "Tissue is found when a slide is open whose µm/px is known."
 LOOKING = "Looking for tissue…"
 EDIT, DONE = "Edit", "Done"
-RESET, BACK = "Automatic", "My painting"
+RESET, BACK = "Reset", "My painting"
 TAKE_AUTOMATIC = "Find the tissue automatically; what you painted is set aside"
 TAKE_BACK = "Take what you painted again"
 FOLD = "Only inside annotations, or without them"
@@ -112,6 +112,7 @@ class TissueChoice:
         self.edit.clicked.connect(self._edit)
         self.reset.clicked.connect(self._reset)
         self.brush.painted.connect(self._keep)
+        self.brush.rested.connect(self._show)
 
     @property
     def is_editing(self) -> bool:
@@ -283,7 +284,8 @@ class TissueChoice:
         self.line.say(str(error), "error")
 
     def _show_outline(self) -> None:
-        self._scene.plan_layers.set_visible(OUTLINE, self.outline.isChecked())
+        shown = self.found is not None and self.outline.isChecked()
+        self._scene.plan_layers.set_visible(OUTLINE, shown)
 
     def _show(self) -> None:
         found = None if self.searching is not None else self.found

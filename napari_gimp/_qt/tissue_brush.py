@@ -24,7 +24,7 @@ NAME = "Tissue, painted"
 TISSUE = 1
 PAUSE_MS = 250
 """A stroke counts as over that long after its last change."""
-BRUSH_PART = 60
+BRUSH_PART = 40
 """The brush is at first as wide as that part of the slide's longer side."""
 OPACITY = 0.25
 PAINT_RGBA = (0.0, 0.55, 0.30, 1.0)
@@ -47,6 +47,9 @@ class Brush:
 
     painted = Signal(Path, object)
     """A slide's file, and its mask (rows, cols) bool after a stroke."""
+
+    rested = Signal()
+    """All strokes are told; `is_waiting` ended, whether anything was painted or not."""
 
     def __init__(self, viewer: Any, parent: QObject) -> None:
         self._viewer = viewer
@@ -106,6 +109,7 @@ class Brush:
         if not np.array_equal(data, self._known[slide]):
             self._known[slide] = data.copy()
             self.painted.emit(slide, self._known[slide] == TISSUE)
+        self.rested.emit()
 
     def _add(self, slide: Path, tissue: Tissue, mpp: YX) -> Any:
         data = tissue.mask.astype(np.uint8) * TISSUE

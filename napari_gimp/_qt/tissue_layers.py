@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from napari_gimp._qt.tissue_drawing import (
@@ -31,22 +32,27 @@ class PlanLayers:
         viewer.scene.camera.events.zoom.connect(self._keep_width)
 
     def show_outline(self, drawing: Drawing | None, mpp: YX | None) -> None:
-        """Draw the outline in place of the one there is; None takes it away."""
-        self._show(
-            OUTLINE, None if not (drawing and mpp) else outline_layer(drawing, mpp)
-        )
-        self._keep_width()
+        """Draw the outline; None hides it."""
+        shown = drawing is not None and mpp is not None
+        if drawing is not None and mpp is not None:
+            self._draw(OUTLINE, outline_layer(drawing, mpp))
+            self._keep_width()
+        self.set_visible(OUTLINE, shown)
 
     def show_squares(self, drawing: Drawing | None, mpp: YX | None) -> None:
-        """Draw the patches in place of those there are; None takes them away."""
-        self._show(
-            SQUARES, None if not (drawing and mpp) else squares_layer(drawing, mpp)
-        )
+        """Draw the patches; None hides them."""
+        shown = drawing is not None and mpp is not None
+        if drawing is not None and mpp is not None:
+            self._draw(SQUARES, squares_layer(drawing, mpp))
+        self.set_visible(SQUARES, shown)
 
-    def clear(self) -> None:
-        """Take both away, as when the slide is another one."""
-        self._show(OUTLINE, None)
-        self._show(SQUARES, None)
+    def follow(self, slide: Path | None) -> None:
+        """Hide what is of another slide; take it away once no slide is open."""
+        for name in (OUTLINE, SQUARES):
+            layer = self.layer(name)
+            if slide is None and layer is not None:
+                self._viewer.layers.remove(layer)
+            self.set_visible(name, False)
 
     def layer(self, name: str) -> Any | None:
         """Return one of the two layers, None if there is none (any more)."""
@@ -56,7 +62,7 @@ class PlanLayers:
     def set_visible(self, name: str, visible: bool) -> None:
         """Show or hide one of the two layers."""
         layer = self.layer(name)
-        if layer is not None:
+        if layer is not None and layer.visible != visible:
             layer.visible = visible
 
     def _keep_width(self) -> None:
@@ -65,18 +71,18 @@ class PlanLayers:
         if layer is not None and zoom > 0:
             layer.contrast_limits = outline_limits(1 / zoom)
 
-    def _show(self, name: str, kwargs: dict[str, Any] | None) -> None:
-        """Put a new layer at the place of the old one, seen or hidden as that was."""
-        layers, old = self._viewer.layers, self.layer(name)
-        place = len(layers) if old is None else layers.index(old)
-        visible = True if old is None else old.visible
-        active = layers.selection.active
-        if old is not None:
-            layers.remove(old)
-        if kwargs is None:
+    def _draw(self, name: str, kwargs: dict[str, Any]) -> None:
+        """Change the layer there is: making a new one takes napari long."""
+        layer = self.layer(name)
+        if layer is None:
+            self._add(name, kwargs)
             return
-        new = self._viewer.add_image(
-            name=name, visible=visible, metadata={KEY: name}, **kwargs
-        )
-        layers.move(layers.index(new), place)
-        layers.selection.active = new if active in (None, old) else active
+        layer.data = kwargs["data"]
+        for place in ("scale", "translate"):
+            if tuple(map(float, getattr(layer, place))) != kwargs[place]:
+                setattr(layer, place, kwargs[place])
+
+    def _add(self, name: str, kwargs: dict[str, Any]) -> None:
+        active = self._viewer.layers.selection.active
+        new = self._viewer.add_image(name=name, metadata={KEY: name}, **kwargs)
+        self._viewer.layers.selection.active = active or new

@@ -207,7 +207,8 @@ def tissue_line(tissue: Tissue, *, painted: bool) -> str:
     out = sorted(tissue.excluded.items(), key=lambda item: -item[1])
     told = [f"{_mm2(area)} {why}" for why, area in out if area >= LEAST_MM2]
     left = f"; left out: {', '.join(told)}" if told else ""
-    return f"{_mm2(tissue.area_mm2)} {whose}{left}."
+    much = _mm2(tissue.area_mm2) if tissue.mask.any() else "No"
+    return f"{much} {whose}{left}."
 
 
 def _drop_oldest(folder: Path) -> None:

@@ -43,7 +43,7 @@ def test_patches_are_counted_before_the_run_with_what_they_take(
     assert dock.patches.side.text() == "128 µm: 128 px at 1 µm/px"
     assert dock.patches.line.text().startswith("36 patches · time unknown · ")
     assert "MB memory" in dock.patches.line.text()
-    assert "MB on disk" in dock.patches.line.text()
+    assert "28 kB on disk" in dock.patches.line.text()
     assert "unknown until the first run" in dock.patches.line.toolTip()
     assert dock.session.patches is not None
     assert len(dock.session.patches) == 36
@@ -108,7 +108,7 @@ def test_the_preview_shows_a_square_where_each_patch_lies(
 
     dock.patches.preview.click()
     settle(dock)
-    assert layers.layer(SQUARES) is None
+    assert not layer.visible
 
 
 def test_without_a_patch_the_reason_is_told_and_one_click_relaxes_it(

@@ -111,6 +111,22 @@ def test_a_stroke_is_kept_and_used_by_the_run(
     np.testing.assert_array_equal(layer.data == TISSUE, dock.session.tissue.mask)
 
 
+def test_opening_and_closing_the_brush_changes_nothing_and_frees_the_run(
+    dock: AnalyseDock, settle: Settle
+) -> None:
+    dock.tissue.edit.click()
+    settle(dock)
+    assert dock.tissue.edit.text() == DONE
+    assert dock.run.isEnabled()
+
+    dock.tissue.edit.click()
+    settle(dock)
+
+    assert dock.tissue.edit.text() == EDIT
+    assert dock.run.isEnabled()
+    assert dock.request().plan == PatchPlan()
+
+
 def test_undo_takes_a_stroke_back_from_the_run_too(
     dock: AnalyseDock, settle: Settle
 ) -> None:
