@@ -37,6 +37,7 @@ from napari_gimp._qt.parts import (
     PathField,
     allow,
     ask_folder,
+    dropped_path,
     quiet,
     row,
 )
@@ -153,12 +154,12 @@ class CohortDock(Dock):
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802 # Qt's
         """Take files."""
-        if event is not None and _dropped(event):
+        if event is not None and dropped_path(event):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802 # Qt's name
         """Read a feature file that is dropped; anything else names the slides."""
-        path = _dropped(event) if event is not None else None
+        path = dropped_path(event) if event is not None else None
         if path is not None and path.suffix.lower() in SUFFIXES:
             self.importing.open()
             self.imports.choose(path)
@@ -316,10 +317,3 @@ def ending(pace: CohortPace) -> tuple[str, str]:
         parts.append("Mend the failed ones or leave them out; the others are kept.")
     doubtful = State.FAILED in states or State.DAMAGED in states
     return " ".join(parts), "warning" if doubtful else "note"
-
-
-def _dropped(event: QDropEvent) -> Path | None:
-    """Return the first file that is dropped."""
-    content = event.mimeData()
-    urls = content.urls() if content is not None else []
-    return next((Path(u.toLocalFile()) for u in urls if u.isLocalFile()), None)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from psygnal import SignalInstance
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -179,7 +180,7 @@ class Notice(QLabel):
 
 
 class PathField(QWidget):
-    """A path to type, with a button that opens a file dialog.
+    """A path to type or to drop, with a button that opens a file dialog.
 
     Parameters
     ----------
@@ -201,6 +202,8 @@ class PathField(QWidget):
         self._choose, self._accept = choose, accept
         self.edit = QLineEdit()
         self.edit.setPlaceholderText(placeholder)
+        self.edit.setAcceptDrops(False)  # it would take the file's address as text
+        self.setAcceptDrops(True)
         self.button = QPushButton("Choose…")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
@@ -223,6 +226,16 @@ class PathField(QWidget):
             self._last = path
             self._accept(path)
 
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802 # Qt's
+        """Take a file or a folder."""
+        if event is not None and dropped_path(event):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802 # Qt's name
+        """Accept what is dropped as if it were chosen."""
+        if event is not None and (path := dropped_path(event)):
+            self.set_path(path)
+
     def _browse(self) -> None:
         if chosen := self._choose(self):
             self.set_path(Path(chosen))
@@ -232,6 +245,13 @@ class PathField(QWidget):
         text = self.edit.text().strip()
         folder = Path() if self._last is None else self._last.parent
         self.set_path(folder / Path(text).expanduser() if text else None)
+
+
+def dropped_path(event: QDropEvent) -> Path | None:
+    """Return the first file or folder that is dropped, None if none is."""
+    content = event.mimeData()
+    urls = content.urls() if content is not None else []
+    return next((Path(u.toLocalFile()) for u in urls if u.isLocalFile()), None)
 
 
 def ask_file(title: str, patterns: str) -> Callable[[QWidget], str]:

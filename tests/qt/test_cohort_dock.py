@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from napari.components import ViewerModel
@@ -262,23 +264,67 @@ def test_the_list_of_encoders_is_searched_anywhere_in_a_name(dock: CohortDock) -
     assert completer.currentCompletion() == "gigapath"
 
 
+def drop(path: Path) -> QDropEvent:
+    content = QMimeData()
+    content.setUrls([QUrl.fromLocalFile(str(path))])
+    drop.content = content  # type: ignore[attr-defined] # the event does not hold it
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    return QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, content, left, none)
+
+
 def test_a_manifest_that_is_dropped_is_looked_into(
     dock: CohortDock, manifest: Path, deliver: Deliver
 ) -> None:
-    content = QMimeData()
-    content.setUrls([QUrl.fromLocalFile(str(manifest))])
-    event = QDropEvent(
-        QPointF(5, 5),
-        Qt.DropAction.CopyAction,
-        content,
-        Qt.MouseButton.LeftButton,
-        Qt.KeyboardModifier.NoModifier,
-    )
-
-    dock.dropEvent(event)
+    dock.dropEvent(drop(manifest))
     deliver(dock.slides.checking)
 
     assert len(dock.table.texts()) == 3
+
+
+def test_a_feature_file_that_is_dropped_opens_the_import(
+    dock: CohortDock, tmp_path: Path
+) -> None:
+    dock.dropEvent(drop(tmp_path / "slide.h5"))
+
+    assert not dock.importing.inside.isHidden()
+    assert dock.imports.file.path == tmp_path / "slide.h5"
+
+
+def test_a_folder_that_is_dropped_on_a_field_is_taken_by_it(
+    dock: CohortDock, tmp_path: Path
+) -> None:
+    dock.store.dropEvent(drop(tmp_path / "elsewhere"))
+
+    order = dock._order_of(tmp_path)
+    assert order.store == tmp_path / "elsewhere"
+    assert dock.slides.path is None
+
+
+@pytest.mark.slow
+def test_what_a_cluster_made_is_found_by_the_next_run_here(
+    ready: CohortDock, tmp_path: Path, deliver: Deliver
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra [distributed]")
+    with (
+        mock.patch.dict(os.environ),  # dask leaves variables of its workers there
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
+        ready.scheduler.setText(cluster.scheduler_address)
+        ready.start.click()
+        deliver(ready.job)
+        assert [row[1] for row in ready.table.texts()] == ["done", "failed", "done"]
+
+        ready.scheduler.clear()
+        ready.start.click()
+        deliver(ready.job)
+
+    assert [row[1] for row in ready.table.texts()] == [
+        "was there",
+        "failed",
+        "was there",
+    ]
 
 
 def test_closing_the_dock_ends_what_it_runs(
