@@ -242,6 +242,7 @@ def _slide_rows(result: Result) -> list[tuple[str, str]]:
     (high, wide), (my, mx) = result.size_px, result.mpp
     sides = f"{mx:.4g}" if mx == my else f"{mx:.4g} × {my:.4g}"
     checked = "read from the file" if result.mpp_verified else "not verified"
+    count = len(result.patches)
     return [
         ("Slide", result.slide.name),
         ("Sample", result.sample or "none: slide only"),
@@ -253,10 +254,39 @@ def _slide_rows(result: Result) -> list[tuple[str, str]]:
         ("Read by", result.reader or "not recorded"),
         ("Colour profile", ICC[result.icc]),
         ("Damaged tiles", f"{result.damaged_tiles:,}"),
-        ("Patches", f"{len(result.patches):,} of {result.patches.patch_um:g} µm"),
+        ("Patches", f"{count:,} of {result.patches.patch_um:g} µm"),
+        ("Where", _looked_at(result)),
         ("Time", " · ".join(f"{k} {v:.1f} s" for k, v in result.seconds.items())),
         ("Versions", " · ".join(f"{k} {v}" for k, v in result.versions.items())),
     ]
+
+
+PLAN = {
+    "tissue": "tissue as in {}",
+    "include": "only in {}",
+    "include_labels": "there only {}",
+    "exclude": "not in {}",
+    "exclude_labels": "of that only {}",
+    "stride_um": "every {} µm",
+    "min_tissue": "at least {} of a patch tissue",
+}
+"""What a plan's record says (`PatchPlan.record`), in words."""
+
+
+def _looked_at(result: Result) -> str:
+    if result.model.encoder.startswith("imported:"):
+        return "where another tool has laid them"
+    plan = result.patches.plan
+    told = [text.format(_file(plan[k])) for k, text in PLAN.items() if k in plan]
+    return "; ".join(told) or "all tissue that was found"
+
+
+def _file(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value["file"])
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_file, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _model_rows(result: Result) -> list[tuple[str, str]]:

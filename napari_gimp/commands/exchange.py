@@ -102,11 +102,15 @@ def import_features_(arguments: argparse.Namespace) -> None:
         opened = open_slide(one.slide, mpp=arguments.mpp, srgb=arguments.srgb)
         with closing(opened) as source:
             key = import_features(one.file, one.meaning, source, store)
-        done.append({**_as_dict(one), "entry": store.path(key).name})
+        entry = {"entry": store.path(key).name, "encoder": key.encoder}
+        done.append(_as_dict(one) | entry)
         if not arguments.json:
             print(f"{one.file.path.name}: {len(one.file)} patches in {store.path(key)}")
     if arguments.json:
         print(json.dumps(done, indent=1))
+    else:
+        names = ", ".join(sorted({str(entry["encoder"]) for entry in done}))
+        print(f"Train on them with `encoder` in the run file: {names}")
 
 
 def export_features_(arguments: argparse.Namespace) -> None:

@@ -227,10 +227,14 @@ def _profile(table: GeneTable, request: Request) -> Profile:
 
 
 def _countable(cohort: Mapping[str, object]) -> dict[str, object]:
-    """Return what a card says of its cohort, with a count for the list of slides."""
-    slides = cohort.get("slides")
-    number = {"slides": len(slides)} if isinstance(slides, list | tuple) else {}
-    return {**cohort, **number}
+    """Return what a card says of its cohort, with counts for what is said by slide."""
+    slides, patches = cohort.get("slides"), cohort.get("patches")
+    counts: dict[str, object] = {}
+    if isinstance(slides, list | tuple):
+        counts["slides"] = len(slides)
+    if isinstance(patches, Mapping) and "by_slide" in patches:
+        counts["patches"] = f"areas of their own on {len(patches['by_slide'])} slides"
+    return {**cohort, **counts}
 
 
 def summary(setting: Setting) -> ModelSummary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -23,6 +24,7 @@ from napari_gimp.patches.h5_units import interpret
 from napari_gimp.patches.imported import find_imported, import_features
 from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.patches.store import FeatureStore
+from napari_gimp.report import render
 from napari_gimp.slide.source import open_slide
 
 MPP = 0.8  # of the painted slide of `case`
@@ -145,6 +147,7 @@ def test_maps_of_imported_features_lie_where_the_other_tools_patches_are(
         assert (height, width) == pytest.approx(
             np.ptp(places, axis=0) * MPP + table.patch_um, abs=table.patch_um / 8
         )
+    assert "where another tool has laid them" in render(result)
     assert result.model.encoder == f"imported:resnet50:{WIDTH}@{MPP}"
 
 
@@ -192,3 +195,12 @@ def test_a_profile_with_little_of_the_panel_runs_only_when_asked_for(
         analysed(few)
     asked = Request(case.slide, case.model, path, allow_missing=True)
     assert any("40 of the model's 70" in text for text in analysed(asked).warnings)
+
+
+def test_the_report_says_where_was_looked(result: Result) -> None:
+    assert "all tissue that was found" in render(result)
+
+    areas = [{"file": "left.geojson", "sha256": "ab"}]
+    plan = {"exclude": areas, "exclude_labels": ["Necrosis"], "stride_um": 64.0}
+    told = render(replace(result, patches=replace(result.patches, plan=plan)))
+    assert "not in left.geojson; of that only Necrosis; every 64 µm" in told

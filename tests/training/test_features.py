@@ -189,6 +189,19 @@ def bring(folder: Path) -> None:
     assert main(["import-features", *files, *words, *more]) == 0
 
 
+def test_an_import_says_under_which_name_its_features_are_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cohort(tmp_path, patients=2)
+
+    bring(tmp_path)
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert (
+        last == f"Train on them with `encoder` in the run file: imported:uni2:{WIDTH}"
+    )
+
+
 @pytest.mark.slow
 def test_imported_features_train_a_model_that_is_measured_and_run_on_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -198,7 +211,9 @@ def test_imported_features_train_a_model_that_is_measured_and_run_on_them(
     (tmp_path / "run.toml").write_text(RUN)
 
     assert main(["train", str(tmp_path / "run.toml")]) == 0
+    capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["patches"] == {}
 
     best = tmp_path / "run" / "checkpoints" / "best"
     card = load(best).card
@@ -217,7 +232,6 @@ def test_imported_features_train_a_model_that_is_measured_and_run_on_them(
     table = np.genfromtxt(tmp_path / "out" / "patches.csv", delimiter=",", names=True)
     corners = np.stack([table["x_um"], table["y_um"]], 1) / MPP - 64
     np.testing.assert_allclose(corners, LATTICE, atol=0.01)
-    capsys.readouterr()
 
 
 def test_a_cohort_whose_features_were_not_imported_says_whose_are_missing(
