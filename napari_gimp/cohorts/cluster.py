@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -113,9 +113,11 @@ def extract_on(
                 if again := attempt.after(last, retries):
                     submit(again)
     finally:
-        stop.set()
-        client.cancel([future for _, future in waiting.values()])
-        client.unsubscribe_topic(run)
+        if client.status == "running":  # else the scheduler is gone
+            with suppress(OSError):
+                stop.set()
+                client.cancel([future for _, future in waiting.values()])
+                client.unsubscribe_topic(run)
 
 
 def _submit(

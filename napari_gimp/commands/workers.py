@@ -57,8 +57,9 @@ def cluster_of(arguments: argparse.Namespace) -> AbstractContextManager[Cluster 
     told = {name: getattr(arguments, name) for name in SLURM}
     told = {name: value for name, value in told.items() if value is not None}
     if told and not arguments.slurm:
+        belong = "belong" if len(told) > 1 else "belongs"
         raise ClusterError(
-            f"--{' and --'.join(told)} belong to jobs of Slurm; give --slurm, too."
+            f"--{' and --'.join(told)} {belong} to jobs of Slurm; give --slurm, too."
         )
     if arguments.slurm:
         return _slurm(arguments.out, told)

@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import zarr
 
 from napari_gimp.cli import main
 from napari_gimp.cohorts.cluster import connected
@@ -94,6 +95,29 @@ def test_a_cancelled_run_stops_its_workers(
     assert first.state is not State.STORED, "it was not encoded to its end"
     ends = {s.number: s.state for s in again}
     assert set(ends.values()) == {State.DONE}
+
+
+def test_a_scheduler_that_goes_away_ends_the_run_and_keeps_what_is_stored(
+    entries: list[Entry], make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(batch_size=1)
+    states = []
+    with mock.patch.dict(os.environ):
+        cluster = distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        )
+        with cluster, connected(cluster.scheduler_address) as workers:
+            for state in extract_manifest(entries[:2], recipe, cluster=workers):
+                states.append(state)
+                if state.done == 1:
+                    cluster.close()
+    ends = {s.number: s for s in states}
+    assert {s.state for s in ends.values()} == {State.CANCELLED}
+    assert {s.text for s in ends.values()} == {"the scheduler is gone"}
+    key = next(s.key for s in states if s.done)
+    stored = zarr.open_group(recipe.store / f"{key}.zarr", mode="r")
+    assert int(str(stored.attrs["done"])) >= 1
+    assert list(extract_manifest(entries[:1], recipe))[-1].state is State.DONE
 
 
 def test_the_command_runs_on_a_scheduler(
