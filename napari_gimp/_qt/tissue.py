@@ -90,8 +90,8 @@ class TissueChoice:
         form.addRow(self.hint)
         page, regions = QWidget(), Form()
         page.setLayout(regions)
-        self.include = RegionRow(dock, regions, *inside, tip=INSIDE_TIP)
-        self.exclude = RegionRow(dock, regions, *outside, tip=OUT_TIP)
+        self.include = RegionRow(dock, regions, *inside)
+        self.exclude = RegionRow(dock, regions, *outside)
         self.annotations = Folded(FOLD, page)
         form.addRow(self.annotations)
         self.brush = Brush(self._scene.viewer, dock)
@@ -294,6 +294,8 @@ class TissueChoice:
         self.edit.setText(DONE if self.is_editing else EDIT)
         allow(self.edit, tip=HOW, obstacle=nothing)
         self.hint.say(HOW if self.is_editing else "")
+        for region, tip in ((self.include, INSIDE_TIP), (self.exclude, OUT_TIP)):
+            allow(region.field, tip=tip, obstacle="" if self._wanted else NO_SLIDE)
         painted = self.session.plan.tissue is not None
         self.reset.setText(RESET if painted or not self._set_aside else BACK)
         tip = TAKE_BACK if self.reset.text() == BACK else TAKE_AUTOMATIC

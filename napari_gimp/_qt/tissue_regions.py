@@ -34,8 +34,8 @@ class RegionRow:
         The dock.
     form
         Where the row goes.
-    title, placeholder, tip
-        What the file is for, what holds without one, what it does.
+    title, placeholder
+        What the file is for, what holds without one.
     """
 
     changed = Signal()
@@ -49,15 +49,12 @@ class RegionRow:
         form: Form,
         title: str,
         placeholder: str,
-        *,
-        tip: str,
     ) -> None:
         self._dock = dock
         self._clearing = False
         self.reading: Job[Mapping[str, int]] | None = None
         ask = ask_file(f"Annotations: {title.lower()}", PATTERNS)
         self.field = PathField(placeholder, ask, self._read)
-        self.field.setToolTip(tip)
         self.classes = QComboBox()
         self.classes.setToolTip("Which objects of the file count")
         form.add(title, self.field)

@@ -17,6 +17,7 @@ from napari_gimp._qt.slide import SlideDock
 from napari_gimp._qt.slide_colours import reopened
 from napari_gimp._qt.slide_layers import view_of
 from napari_gimp.errors import SlideError
+from napari_gimp.patches.plan import PatchPlan
 
 Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
@@ -90,6 +91,22 @@ def test_models_are_given_the_colours_that_are_shown(
     deliver(dock.colours.opening)
 
     assert analyse.request().srgb is True
+
+
+def test_other_colours_leave_what_was_planned_for_the_slide(
+    viewer: Any, tmp_path: Path
+) -> None:
+    path = coloured_slide(tmp_path / "scan.tif", swapped_profile())
+    (layer,) = show_slide(viewer, path)
+    scene, view = scene_of(viewer), view_of(layer)
+    assert view is not None
+    plan = PatchPlan(min_tissue=0.2, include=(tmp_path / "marks.geojson",))
+    scene.session.plan = plan
+
+    scene.show_instead(layer, reopened(view, srgb=True))
+
+    assert scene.session.srgb
+    assert scene.session.plan == plan
 
 
 def test_without_a_profile_the_switch_is_off_and_says_why(

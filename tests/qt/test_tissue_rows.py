@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,35 @@ def test_without_a_slide_the_rows_say_what_they_wait_for(viewer: Any) -> None:
     assert "when a slide is open" in dock.tissue.line.text()
     assert not dock.tissue.edit.isEnabled()
     assert "when a slide is open" in dock.tissue.edit.toolTip()
+    assert not dock.tissue.include.field.isEnabled()
+    assert "when a slide is open" in dock.tissue.include.field.toolTip()
+
+
+def test_nothing_is_found_or_counted_on_the_main_thread(
+    viewer: Any,
+    slide: Path,
+    seeing_model: Path,
+    settle: Settle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = []
+    for name in ("find_uncut", "narrow", "lay"):
+        work = getattr(PatchPlan, name)
+
+        def noted(*args: Any, work: Any = work) -> Any:
+            threads.append(threading.current_thread())
+            return work(*args)
+
+        monkeypatch.setattr(PatchPlan, name, noted)
+    dock = AnalyseDock(viewer)
+    dock.model.choose(seeing_model)
+    show_slide(viewer, slide)
+    settle(dock)
+    erase(dock, 256, 640)
+    settle(dock)
+
+    assert len(threads) >= 5
+    assert threading.main_thread() not in threads
 
 
 def test_a_stroke_is_kept_and_used_by_the_run(
