@@ -21,7 +21,7 @@ LOCKS = ".locks"
 """Folder of a store's locks."""
 LOCKED_S = 60.0
 """A write takes milliseconds; whoever holds a lock for so long has stopped."""
-LOOKED_CHUNKS = 16
+LOOKED_CHUNKS = 32
 """Chunks that are looked at together when an entry is verified."""
 DAMAGED = (ValueError, RuntimeError)
 """What zarr raises where a checksum is wrong, or a chunk cannot be decoded."""
@@ -83,7 +83,7 @@ class StoredFeatures:
     def lost(self) -> NDArray[np.intp]:
         """Return the rows that were written and are not there: damaged or missing.
 
-        All are read, some chunks at a time: memory holds 25 MB of 1,536 features.
+        All are read, some chunks at a time: memory holds 50 MB of 1,536 features.
         """
         done, size = self.done, LOOKED_CHUNKS * self._features.chunks[0]
         parts = [slice(k, min(k + size, done)) for k in range(0, done, size)]
@@ -201,8 +201,9 @@ def _locked(entry: Path) -> Iterator[None]:
             f"another program has held {entry} for {LOCKED_S:.0f} s; end it, and run "
             "again: what is stored is kept"
         ) from error
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter without locks
+        why = getattr(error, "strerror", None) or error
         raise StoreError(
-            f"features cannot be kept in {entry.parent} ({error.strerror or error}); "
+            f"features cannot be kept in {entry.parent} ({why}); "
             "free space or give a folder that can be written to: what is stored is kept"
         ) from error
