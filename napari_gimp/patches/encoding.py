@@ -212,7 +212,8 @@ class Calls:
         count = next(fits, 0)
         *before, least = map(str, self._tried)
         nor = f" (nor for {', '.join(before)})" if before else ""
-        fit = f"{count} fit: give that as the batch size" if count else "None fits"
+        fit = f"{count} {'patch fits' if count == 1 else 'patches fit'}"
+        fit = f"{fit}: ask for a batch size of {count}" if count else "Not one fits"
         other = "a smaller encoder" if self._device == "cpu" else "device 'cpu'"
         return (
             f"The device '{self._device}' has not enough memory for {least} patches "
@@ -221,9 +222,12 @@ class Calls:
 
 
 def _is_short_of_memory(error: Exception) -> bool:
-    """Whether it says so: torch's CPU and MPS raise plain RuntimeErrors."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(s in text for s in _SHORT_OF_MEMORY)
+    """Whether its kind or text says so: torch's CPU raises a plain RuntimeError."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in _SHORT_OF_MEMORY)
 
 
 def _free(device: str) -> None:
