@@ -20,6 +20,7 @@ from napari_gimp.training.splits import Split, patients_needed, split_patients
 if TYPE_CHECKING:
     from napari_gimp.genes.panel import Panel
     from napari_gimp.genes.table import GeneTable
+    from napari_gimp.patches.plan import PatchPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,27 @@ def read_cohort(manifest: Path | str, genes: Path | str) -> Cohort:
     patients = tuple(map(_patient, _by_patient(entries)))
     classes = tuple(sorted({p.label for p in patients}))
     return Cohort(manifest, patients, classes, table)
+
+
+def check_slides(cohort: Cohort, plan: PatchPlan, *, srgb: bool) -> None:
+    """Open every slide, and refuse what would end a training hours later.
+
+    Raises
+    ------
+    CohortError
+        Listing slides that cannot be used, with the reason; or naming one slide,
+        under whatever name, that is of two patients.
+    """
+    from napari_gimp.cohorts.extraction import Recipe
+    from napari_gimp.cohorts.inspection import check_leaks, inspect_slides
+
+    recipe = Recipe("", "", Path(), srgb=srgb, plan=plan)
+    found = list(inspect_slides(list(cohort.slides()), recipe))
+    bad = [f"row {one.entry.row} {one.error}" for one in found if one.error]
+    problems = [problem("slides that cannot be used", bad)] if bad else []
+    mend = "Mend them, or take them out; a slide's um/px goes into the column mpp."
+    refuse(cohort.manifest, problems, mend)
+    check_leaks(found)
 
 
 def check_panel(cohort: Cohort, panel: Panel) -> None:

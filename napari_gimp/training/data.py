@@ -14,7 +14,7 @@ from gimp_models.bag import Bag
 from napari_gimp.errors import CohortError
 from napari_gimp.genes.panel import Panel, align
 from napari_gimp.genes.scale import to_log2
-from napari_gimp.training.cohort import Cohort, Patient
+from napari_gimp.training.cohort import Cohort, Patient, check_slides
 from napari_gimp.training.features import (
     PatientFeatures,
     SlidePart,
@@ -133,11 +133,12 @@ def read_features(
 ) -> dict[str, PatientFeatures]:
     """Return every patient's features, from the store or made now.
 
-    `report(done, total, text)` is called after each patient; the text says what
-    could not be read of its slides.
+    Every slide is opened before the first is encoded. `report(done, total, text)` is
+    called after each patient; the text says what could not be read of its slides.
     """
     from napari_gimp.patches.store import FeatureStore
 
+    check_slides(cohort, plan, srgb=srgb)
     found: dict[str, PatientFeatures] = {}
     for patient, features in extract_cohort(
         cohort.patients,

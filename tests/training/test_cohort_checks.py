@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tifffile import imwrite
 
 from napari_gimp.errors import CohortError, GeneError
-from napari_gimp.training.cohort import Cohort, check_panel, read_cohort
+from napari_gimp.patches.plan import PatchPlan
+from napari_gimp.training.cohort import (
+    Cohort,
+    check_panel,
+    check_slides,
+    read_cohort,
+)
 from napari_gimp.training.data import fit_panel
 
 
@@ -95,6 +102,33 @@ def test_days_and_event_are_kept_beside_the_label(drawn: Any) -> None:
     first, second, *_ = read_cohort(drawn.manifest, drawn.genes).patients
     assert (first.days, first.event) == (365.0, True)
     assert (second.days, second.event) == (None, None)
+
+
+def test_slides_that_cannot_be_opened_are_told_before_any_is_encoded(
+    drawn: Any,
+) -> None:
+    cohort = read_cohort(drawn.manifest, drawn.genes)  # its slides are empty files
+    with pytest.raises(CohortError) as caught:
+        check_slides(cohort, PatchPlan(), srgb=False)
+    text = str(caught.value)
+    assert "slides that cannot be used (12): row 2 " in text
+    assert "P00.tif" in text
+    assert "column mpp" in text
+
+
+def test_one_slide_under_two_names_and_patients_is_refused(drawn: Any) -> None:
+    rng = np.random.default_rng(0)
+    cohort = read_cohort(drawn.manifest, drawn.genes)
+    for entry in cohort.slides():
+        pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        imwrite(entry.slide, pixels, photometric="rgb", resolution=(2e4, 2e4),
+                resolutionunit="CENTIMETER")  # fmt: skip
+    check_slides(cohort, PatchPlan(), srgb=False)
+
+    first, second, *_ = cohort.slides()
+    second.slide.write_bytes(first.slide.read_bytes())
+    with pytest.raises(CohortError, match=r"P00\.tif of P00 = P01\.tif of P01"):
+        check_slides(cohort, PatchPlan(), srgb=False)
 
 
 def test_a_class_too_small_for_the_folds_is_named_with_its_count(drawn: Any) -> None:
