@@ -100,6 +100,7 @@ def as_json(found: Segmentation, contours: int) -> dict[str, Any]:
         "area_mm2": dict(found.area_mm2),
         "area_of": "all that tiles cover, the glass about the tissue included",
         "tissue_mm2": found.tissue_mm2,
+        "plan": dict(found.plan),
         "tiles": found.tiles,
         "map": {
             "path": MAP,

@@ -58,14 +58,36 @@ def add_plan_options(sub: Any, *, many: bool = False) -> None:
 
     Parameters
     ----------
+    sub, many
+        As in `add_area_options`.
+    """
+    plan = add_area_options(sub, many=many)
+    plan.add_argument(
+        "--stride", type=float, metavar="UM", help="um from patch to patch; the side"
+    )
+    plan.add_argument(
+        "--min-tissue",
+        type=float,
+        default=0.5,
+        metavar="FRACTION",
+        help="least part of a patch that is tissue, 0 to 1; 0.5",
+    )
+
+
+def add_area_options(sub: Any, *, many: bool = False) -> Any:
+    """Add which parts of a slide are looked at; return the group of these options.
+
+    Parameters
+    ----------
     sub
         The command's parser.
     many
         Whether the command takes many slides, so that a folder holds a file for each.
     """
+    sub.set_defaults(stride=None, min_tissue=0.5)
     each = "; or a folder with one named as each slide" if many else ""
     area = f"FILE{'|FOLDER' if many else ''}"
-    plan = sub.add_argument_group("patches", "where patches lie; all are optional")
+    plan = sub.add_argument_group("areas", "where to look; all are optional")
     plan.add_argument(
         "--tissue",
         type=Path,
@@ -89,20 +111,11 @@ def add_plan_options(sub: Any, *, many: bool = False) -> None:
             metavar="NAME",
             help=f"class of --{name} that counts; may be repeated; default all",
         )
-    plan.add_argument(
-        "--stride", type=float, metavar="UM", help="um from patch to patch; the side"
-    )
-    plan.add_argument(
-        "--min-tissue",
-        type=float,
-        default=0.5,
-        metavar="FRACTION",
-        help="least part of a patch that is tissue, 0 to 1; 0.5",
-    )
+    return plan
 
 
 def plan_of(arguments: argparse.Namespace, *, many: bool = False) -> PatchPlan:
-    """Return the plan that `add_plan_options` read, its paths absolute.
+    """Return the plan that options have told, its paths absolute.
 
     Parameters
     ----------

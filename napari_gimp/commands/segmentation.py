@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_gimp.commands.options import (
     PATIENT,
+    add_area_options,
     add_command,
     add_patient_options,
     add_slide_options,
+    plan_of,
 )
 from napari_gimp.commands.progress import Bar, silence_damage_log
 
@@ -32,6 +34,7 @@ def add_commands(commands: Any) -> None:
     )
     add_patient_options(segment)
     add_slide_options(segment)
+    add_area_options(segment)
     segment.add_argument(
         "--threshold",
         type=float,
@@ -51,7 +54,8 @@ def segment_(arguments: argparse.Namespace) -> None:
 
     silence_damage_log()
     names = (*PATIENT, "model", "mpp", "srgb", "device", "batch_size")
-    request = Request(**{name: getattr(arguments, name) for name in names})
+    wanted = {name: getattr(arguments, name) for name in names}
+    request = Request(**wanted, plan=plan_of(arguments))
     events = segment_into(arguments.out, request, threshold=arguments.threshold)
     with Bar("") as bar, closing(events):
         found = _followed(events, bar, quiet=arguments.json)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,8 @@ class Segmentation:
         What a reader must know before trusting it.
     seconds, versions
         When and with what it was made.
+    plan
+        What was asked of where to look, see `PatchPlan.record`.
     """
 
     request: Request
@@ -101,6 +103,7 @@ class Segmentation:
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    plan: Mapping[str, object] = field(default_factory=dict)
 
 
 Event = Progress | Warned | MapBegun | Segmentation
@@ -183,6 +186,7 @@ class _Run:
         self.setting, self.source, self.clock = setting, source, clock
         self.store, self.threshold = store, threshold
         self.card = setting.checkpoint.card
+        self.plan = setting.request.plan.record()  # now: a file may change later
         self.areas = np.zeros(len(self.card.classes))
 
     def events(self) -> Iterator[Event]:
@@ -254,6 +258,7 @@ class _Run:
             ),
             seconds=self.clock.seconds,
             versions=versions(),
+            plan=self.plan,
         )
 
 

@@ -305,6 +305,28 @@ def test_a_slide_coarser_than_the_model_saw_is_warned_of_early(
     assert set(texts) <= set(last.warnings)
 
 
+@pytest.mark.usefixtures("darkness")
+def test_the_command_looks_only_where_an_annotation_says(
+    slide: Path, model: Path, tmp_path: Path
+) -> None:
+    ring = [[150, 150], [350, 150], [350, 750], [150, 750], [150, 150]]
+    area = {"type": "Polygon", "coordinates": [ring]}  # left of most that is dark
+    only = tmp_path / "left.geojson"
+    only.write_text(json.dumps({"type": "Feature", "geometry": area}))
+    out, all_of_it = tmp_path / "out", tmp_path / "all"
+    run(all_of_it, Request(slide, model))
+
+    command = ["segment", slide, "--model", model, "--out", out, "--include", only]
+    assert main([str(word) for word in command]) == 0
+
+    told = json.loads((out / "result.json").read_text())
+    before = json.loads((all_of_it / "result.json").read_text())
+    assert told["plan"]["include"][0]["file"] == "left.geojson"
+    assert before["plan"] == {}
+    assert told["tissue_mm2"] < 0.4 * before["tissue_mm2"]
+    assert told["tiles"] < before["tiles"]
+
+
 @pytest.fixture
 def told(
     slide: Path,
