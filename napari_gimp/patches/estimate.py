@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RATES_FILE = "encoder-rates.json"
 LEAST_PATCHES = 32
 """Fewer tell how long it takes to start, not how fast it goes."""
-READ_AHEAD_BYTES = 64 << 20
+READ_AHEAD_BYTES = 160 << 20
 """Pixels, read and not yet encoded, that an extraction holds at most."""
 TIMES_INPUT = 24
 """What a network holds at once, as a multiple of its input in floats: a PatchNet 4, a

@@ -40,8 +40,8 @@ READERS = min(4, os.cpu_count() or 1)
 """Threads that read; more than a few only take the encoder's cores."""
 BLOCK_ROWS, BLOCK_COLS = 4, 8
 """Patches of one read: 512 x 1024 px at 1 um/px, few tiles are decoded twice."""
-BAND_BYTES = 25 << 20
-"""Pixels of a band, at most: 512 patches of 128 px."""
+BAND_BYTES = 64 << 20
+"""Pixels of a band, at most: four rows of 128 px patches across 40 mm."""
 PATIENCE_S = 0.5
 """After it, who waits is told that there is nothing yet, and may give up."""
 

@@ -165,5 +165,9 @@ def test_a_slide_without_colour_is_refused_before_anything_is_read(
     assert not boxes
 
 
-def test_a_band_of_the_default_encoder_is_some_hundred_patches() -> None:
-    assert 500 < BAND_BYTES // (128 * 128 * 3) < 600
+def test_a_band_of_a_large_slide_is_four_rows_of_the_default_encoder() -> None:
+    patches = lay(np.ones((80, 632), bool))  # 316 in a row
+
+    bands = band_rows(patches, 0, BAND_BYTES // (128 * 128 * 3))
+
+    assert [b.stop - b.start for b in bands] == [4 * 316] * 10
