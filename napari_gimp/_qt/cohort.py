@@ -51,6 +51,7 @@ from napari_gimp.sample_data import cache_folder
 THREAD = "gimp-model-cohort"
 """Hours of features must not keep an analysis of one slide waiting."""
 STEPS = 1000
+RUNNING = "Features are being made. Cancel, or wait for the end."
 SIDE_BY_SIDE = "the side of a patch"
 AREAS = "Annotations and masks (*.geojson *.json *.png *.tif *.tiff);;All files (*)"
 
@@ -87,7 +88,17 @@ class CohortDock(Dock):
         self.fill()
         self._build_run()
         self.setAcceptDrops(True)
+        self._inputs = [(widget, widget.toolTip()) for widget in self._widgets()]
         self.store.set_path(cache_folder() / "features")
+
+    def _widgets(self) -> tuple[QWidget, ...]:
+        """Return what says which features are to be made."""
+        return (
+            *(self.slides.field, self.slides.folder),
+            *(self.encoder.names, self.encoder.browse),
+            *(self.tissue, self.stride, self.include, self.exclude),
+            *(self.store, self.srgb, self.scheduler),
+        )
 
     def _build_run(self) -> None:
         self.start, self.cancel = QPushButton("Start"), QPushButton("Cancel")
@@ -163,7 +174,7 @@ class CohortDock(Dock):
         if path is not None and path.suffix.lower() in SUFFIXES:
             self.importing.open()
             self.imports.choose(path)
-        elif path is not None:
+        elif path is not None and self.job is None:
             self.slides.field.set_path(path)
 
     @property
@@ -196,7 +207,7 @@ class CohortDock(Dock):
     def obstacle(self) -> str:
         """Return why features cannot be made, "" if they can."""
         if self.job is not None:
-            return "Features are being made. Cancel, or wait for the end."
+            return RUNNING
         if barred := self.slides.obstacle() or self.encoder.obstacle():
             return barred
         return "" if self.store.path else "Choose the folder that keeps the features."
@@ -294,6 +305,8 @@ class CohortDock(Dock):
 
     def _show(self) -> None:
         running = self.job is not None
+        for widget, tip in self._inputs:
+            allow(widget, tip=tip, obstacle=RUNNING if running else "")
         allow(self.start, tip="Make the features", obstacle=self.obstacle())
         idle = "" if running else "Nothing is running."
         if self.job is not None and self.job.is_cancelling:

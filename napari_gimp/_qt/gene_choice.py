@@ -65,6 +65,9 @@ class GeneChoice:
         ask = ask_file("Choose a gene table", PATTERNS)
         self.field = PathField("none: slide only", ask, self._read)
         self.samples, self.sum = QComboBox(), QCheckBox("Sum all rows (pseudobulk)")
+        self.field.setToolTip(
+            "A table, or a folder of GDC's STAR files; or drop it here"
+        )
         form.add("Gene table", self.field)
         form.add("Sample", self.samples)
         form.add("", self.sum)

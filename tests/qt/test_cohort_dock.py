@@ -179,6 +179,10 @@ def test_cancel_closes_the_run_and_keeps_what_was_made(
     ready.start.click()
     job = ready.job
     assert begun.wait(30)
+    assert not ready.slides.field.isEnabled()
+    assert "being made" in ready.slides.field.toolTip()
+    ready.dropEvent(drop(Path("other.csv")))
+    assert len(ready.table.texts()) == 3
     scene_of(ready._scene.viewer).cancel()  # Esc
     assert not ready.cancel.isEnabled()
     go_on.set()
@@ -186,6 +190,8 @@ def test_cancel_closes_the_run_and_keeps_what_was_made(
 
     assert closed.is_set()
     assert ready.table.texts()[0][1:3] == ["cancelled", "2 of 100"]
+    assert ready.slides.field.isEnabled()
+    assert "columns patient and slide" in ready.slides.field.toolTip()
     assert "go on from there" in ready.notice.text()
     assert ready.start.isEnabled()
 

@@ -146,7 +146,7 @@ def test_a_wrong_unit_is_refused_and_can_be_put_right(
 
     assert "begin outside slide.tif" in panel.head.text()
     assert panel.head.property("tone") == "error"
-    assert not panel.button.isEnabled()
+    assert "cannot be imported with these values" in panel.button.toolTip()
 
     panel.unit.setCurrentIndex(panel.unit.findData("px"))
     panel.unit.activated.emit(panel.unit.currentIndex())

@@ -134,6 +134,8 @@ def test_another_patient_s_scores_take_the_place_of_the_first_s(
 
     dock.session.profile = profile(up=-3.0)
     deliver(first)
+    late = dock.signatures.chart.figure
+    assert late is None or names(dock)[0] != "HYPOXIA"
     deliver(dock.signatures.scoring)
 
     assert names(dock)[-1] == "HYPOXIA"
