@@ -104,6 +104,7 @@ class PatchChoice:
         self._soon.timeout.connect(self._count)
         dock.hear(self.session.events.tissue, self._count)
         dock.hear(self.session.events.plan, self._show_plan)
+        dock.hear(self.session.events.result, self._learn_time)
         self.stride.valueChanged.connect(self._take_numbers)
         self.least.valueChanged.connect(self._take_numbers)
         self.preview.toggled.connect(self._count)
@@ -134,6 +135,12 @@ class PatchChoice:
         if plan != self.session.plan:
             self.session.plan = plan
             self._soon.start()
+
+    def _learn_time(self) -> None:
+        """Estimate anew once the first run has told how fast the encoder is."""
+        estimate = None if self.counted is None else self.counted.estimate
+        if self.session.result and estimate and estimate.seconds is None:
+            self._count()
 
     def _show_plan(self) -> None:
         """Show the plan's numbers, as after a remedy."""

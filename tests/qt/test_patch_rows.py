@@ -14,6 +14,7 @@ from napari_gimp._qt.analyse import AnalyseDock
 from napari_gimp._qt.patches import ELSEWHERE
 from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.tissue_layers import SQUARES
+from napari_gimp.explain.result import Result
 from napari_gimp.patches.estimate import remember_rate
 from napari_gimp.patches.plan import PatchPlan
 
@@ -68,6 +69,18 @@ def test_time_is_judged_from_the_last_run_of_this_encoder(
 
     assert "· about 18 s ·" in dock.patches.line.text()
     assert "2 patches/s" in dock.patches.line.toolTip()
+
+
+def test_the_first_run_tells_how_long_the_next_will_take(
+    dock: AnalyseDock, settle: Settle, result: Result
+) -> None:
+    from napari_gimp.explain.setting import pick_device
+
+    remember_rate("ab" * 32, pick_device("auto"), patches=100, seconds=50)
+    dock.session.result = result
+    settle(dock)
+
+    assert "· about 18 s ·" in dock.patches.line.text()
 
 
 def test_a_shorter_distance_gives_more_patches_and_goes_into_the_request(
