@@ -8,6 +8,9 @@ ink takes green and blue alike; black ink and the slide's edge take all alike.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +23,8 @@ Density = NDArray[np.float32]
 SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 0.02}
 """A pen's mark is larger; red needs most, since a vessel's red cells are as red."""
 RIM_CELLS = 3
+STRIP_ROWS = 64
+"""So many rows at a time stay in the processor's cache."""
 
 
 def optical_density(rgb: NDArray[np.uint8]) -> Density:
@@ -30,14 +35,22 @@ def optical_density(rgb: NDArray[np.uint8]) -> Density:
     """
     least, most = extremes(rgb)
     bright = (least >= 200) & (most - least < 16)
-    light = rgb[..., :3].astype(np.float32) + 1
-    glass = np.full(3, 244, dtype=np.float32)
-    if bright.mean() > 0.01:
-        glass = np.maximum(np.median(light[bright], axis=0), 1)
-    light /= glass
-    np.negative(np.log10(light, out=light), out=light)
-    density: Density = np.maximum(light, 0, out=light)
+    enough = bright.mean() > 0.01
+    density: Density = np.empty((*rgb.shape[:2], 3), dtype=np.float32)
+    light = np.arange(1, 257, dtype=np.float32)
+    for channel in range(3):
+        values = rgb[..., channel]
+        glass = np.float32(_median(values[bright]) + 1 if enough else 244)
+        of_value = np.maximum(-np.log10(light / glass), 0)
+        density[..., channel] = of_value[values]
     return density
+
+
+def _median(values: NDArray[np.uint8]) -> float:
+    """Return the median of many bytes, by counting."""
+    below = np.bincount(values, minlength=256).cumsum()
+    middle = (len(values) - 1) // 2, len(values) // 2
+    return float(np.mean([np.searchsorted(below, k, side="right") for k in middle]))
 
 
 def extremes(rgb: Rgb) -> tuple[Rgb, Rgb]:
@@ -54,37 +67,57 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
     Each ink has a weak and a strong sign; a weak region counts where it holds a
     strong one and is as large as a pen makes it (red cells are red, but few).
     """
-    red, green, blue = (_smooth(density[..., k]) for k in range(3))
+    rows = len(density)
+    signs = np.empty((7, *density.shape[:2]), dtype=bool)
+
+    def fill(start: int) -> None:
+        first, stop = max(start - 1, 0), min(start + STRIP_ROWS, rows)
+        smooth = (_smooth(density[first : stop + 1, :, k]) for k in range(3))
+        part = slice(start - first, stop - first)
+        signs[:, start:stop] = _signs(*(channel[part] for channel in smooth))
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        list(pool.map(fill, range(0, rows, STRIP_ROWS)))
+    cell_mm2 = cell_um[0] * cell_um[1] / 1e6
+    found = {
+        reason: _strokes(signs[2 * k], signs[2 * k + 1], int(mm2 / cell_mm2))
+        for k, (reason, mm2) in enumerate(SMALLEST_STROKE_MM2.items())
+    }
+    return {**found, "dark edge": _touching_border(signs[6])}
+
+
+def _signs(red: Density, green: Density, blue: Density) -> list[Mask]:
+    """Return weak and strong sign of each ink in turn, and that of the edge."""
     most = np.maximum(np.maximum(red, green), blue) + 1e-6
     least = np.minimum(np.minimum(red, green), blue)
     cold = np.where(red > 0.08, red - np.maximum(green, 0.6 * blue), 0)
     warm = np.where((green > 0.3) & (red < 0.35 * green), blue - 0.6 * green, 0)
     dark = (least > 0.3) & (least > 0.45 * most) & (most > 0.7)
-    inks = {
-        "blue or green ink": (cold > 0.03, cold > 0.15),
-        "red ink": (warm > 0.03, (warm > 0.1) & (green > 0.5)),
-        "black ink": (dark, dark & (least > 0.5) & (least > 0.6 * most)),
-    }
-    found = {
-        reason: _strokes(
-            *signs, int(SMALLEST_STROKE_MM2[reason] / (cell_um[0] * cell_um[1] / 1e6))
-        )
-        for reason, signs in inks.items()
-    }
-    edge = (least > 0.7 * most) & (most > 0.04)
-    return {**found, "dark edge": _touching_border(edge)}
+    return [
+        *(cold > 0.03, cold > 0.15),
+        *(warm > 0.03, (warm > 0.1) & (green > 0.5)),
+        *(dark, dark & (least > 0.5) & (least > 0.6 * most)),
+        (least > 0.7 * most) & (most > 0.04),
+    ]
 
 
 def _smooth(channel: Density) -> Density:
-    from scipy.ndimage import uniform_filter
-
-    return np.asarray(uniform_filter(channel, 3), dtype=np.float32)
+    """Return the mean of every cell and its 8 neighbours; plain sums are fastest."""
+    padded = np.pad(channel, 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1]
+    rows += padded[2:]
+    mean: Density = rows[:, :-2] + rows[:, 1:-1]
+    mean += rows[:, 2:]
+    mean /= 9
+    return mean
 
 
 def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
     """Return the large weak regions that hold a strong cell, with their soft rim."""
     from scipy.ndimage import binary_dilation, label
 
+    if not (strong & weak).any():
+        return np.zeros_like(weak)
     pieces, count = label(weak)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     kept = np.zeros(count + 1, dtype=bool)
@@ -97,6 +130,8 @@ def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
 def _touching_border(mask: Mask) -> Mask:
     from scipy.ndimage import label
 
+    if not any(side.any() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])):
+        return np.zeros_like(mask)
     pieces, _ = label(mask)
     border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
     return np.asarray(np.isin(pieces, np.setdiff1d(border, [0])))

@@ -134,19 +134,12 @@ def _units(source: SlideSource) -> _Units:
 
 def _tissue_share(mask: Mask, grid: Grid, units: _Units) -> NDArray[np.float64]:
     """Return which share of each unit (rows, cols) is tissue, about."""
-    edges = [
-        (np.arange(n + 1) * side / cell).round().astype(int).clip(0, size)
-        for n, side, cell, size in zip(
-            units.shape, units.side_um, grid.cell_um, mask.shape, strict=True
-        )
-    ]
-    total = np.zeros(np.add(mask.shape, 1))
-    total[1:, 1:] = mask.cumsum(0, dtype=np.float64).cumsum(1)
-    corners = total[np.ix_(*edges)]
-    sums = np.diff(np.diff(corners, axis=0), axis=1)
-    area = np.outer(*(np.diff(edge).clip(1) for edge in edges))
-    share: NDArray[np.float64] = sums / area
-    return share
+    sums = mask
+    for axis in (0, 1):
+        start = np.arange(units.shape[axis]) * units.side_um[axis] / grid.cell_um[axis]
+        first = start.round().astype(int).clip(0, mask.shape[axis] - 1)
+        sums = np.add.reduceat(sums, first, axis=axis, dtype=np.int32)
+    return np.asarray(sums / np.prod(np.divide(units.side_um, grid.cell_um)))
 
 
 def _lattice(wanted: Mask, most: int) -> NDArray[np.int64]:

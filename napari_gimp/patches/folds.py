@@ -214,13 +214,12 @@ def _outlined(
     from scipy.ndimage import binary_dilation, uniform_filter
 
     near = binary_dilation(lines, np.ones((3, 3), dtype=bool))
-    shape = tissue.shape
-    fine = np.zeros(shape, dtype=bool)
-    for row, col in np.argwhere(near):
-        part = slice(row * step, (row + 1) * step), slice(col * step, (col + 1) * step)
-        fine[part] = True
-    rows, cols = np.nonzero(fine)
-    smooth = uniform_filter(green, 3)[rows, cols]
-    dark = smooth > WEAK * about[rows // step, cols // step]
-    fine[rows, cols] = dark
-    return fine & tissue
+    box = tuple(
+        slice(int(used[0]), int(used[-1]) + 1)
+        for used in map(np.flatnonzero, (near.any(1), near.any(0)))
+    )
+    area = tuple(slice(one.start * step, one.stop * step) for one in box)
+    limit = np.where(near, WEAK * about, np.inf)[box].repeat(step, 0).repeat(step, 1)
+    fold = np.zeros(tissue.shape, dtype=bool)
+    fold[area] = uniform_filter(green[area], 3) > limit
+    return fold & tissue

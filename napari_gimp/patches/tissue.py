@@ -187,8 +187,9 @@ def brown_part(rgb: NDArray[np.uint8], mask: Mask) -> float:
 def _brown(density: Density, mask: Mask) -> float:
     if not mask.any():
         return 0.0
-    green, blue = density[mask][:, 1:].T
-    return float(((blue > BROWN_RATIO * green) & (blue > BROWN_OD)).mean())
+    green, blue = density[..., 1], density[..., 2]
+    brown = mask & (blue > BROWN_OD) & (blue > BROWN_RATIO * green)
+    return float(brown.sum() / mask.sum())
 
 
 def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, float]]:
