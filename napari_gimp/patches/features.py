@@ -25,7 +25,7 @@ from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.patches.imported import ImportedFeatures, find_imported, imports
 from napari_gimp.patches.plan import PatchPlan
 from napari_gimp.patches.store import FeatureKey, FeatureStore
-from napari_gimp.patches.store_entry import StoredFeatures, absent
+from napari_gimp.patches.store_entry import StoredFeatures
 from napari_gimp.slide.source import SlideSource
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class PatchFeatures:
         Where they are kept; None keeps nothing.
     key
         Names them in the store; None without one.
+    imported
+        Those of another tool; None where `encoder` makes them.
     """
 
     source: SlideSource
@@ -106,10 +108,10 @@ class PatchFeatures:
         self, stored: StoredFeatures, how: dict[str, Any]
     ) -> Generator[Extracted, None, None]:
         """Make damaged rows again, yielding all rows up to the next of them."""
-        features = stored.read()
-        lost = absent(features)
+        lost = stored.lost()
         if not len(lost):
             return
+        features = stored.read()
         _log.warning(
             "%d of %d stored features of %s were damaged and are made again (%s)",
             *(len(lost), len(features), self.source.path.name, stored.path),

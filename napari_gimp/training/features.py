@@ -7,7 +7,7 @@ that no two patches share a place.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -143,14 +143,10 @@ def extract_cohort(
     work = partial(
         _extract, encoder=encoder, plan=plan, store=store, device=device, srgb=srgb
     )
-
-    def all_of(patient: Patient) -> PatientFeatures:
-        slides = [work(patient.patient, entry) for entry in patient.slides]
-        return side_by_side(slides, encoder.patch_um)
-
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gimp-decode-cohort")
     try:
-        waiting = {pool.submit(all_of, patient): patient for patient in patients}
+        side = encoder.patch_um
+        waiting = {pool.submit(_all_of, one, side, work): one for one in patients}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     finally:
@@ -177,6 +173,13 @@ def _opened(slide: Entry, *, srgb: bool) -> SlideSource:
     from napari_gimp.slide.source import open_slide
 
     return open_slide(slide.slide, mpp=slide.mpp, srgb=srgb)
+
+
+def _all_of(
+    patient: Patient, patch_um: float, work: Callable[[str, Entry], PatientFeatures]
+) -> PatientFeatures:
+    slides = [work(patient.patient, slide) for slide in patient.slides]
+    return side_by_side(slides, patch_um)
 
 
 def _extract(
