@@ -100,7 +100,7 @@ def rich(facts: EncoderFacts) -> str:
         "included": "Included, nothing is fetched.",
         "open": f"Fetched when first used, from {link}.",
         "gated": f"Gated: ask for access at {link}, then log in with "
-        "<code>hf auth login</code>; or give your copy as PRESET=FILE.",
+        f"<code>hf auth login</code>; or type {facts.name}=FILE for your copy.",
     }
     return f"<b>{facts.title}</b><br>{plain(facts)}<br>{access[facts.access]}"
 

@@ -15,7 +15,7 @@ from napari_gimp._qt.folded import Folded
 from napari_gimp._qt.gene_report import Found, find
 from napari_gimp._qt.parts import Dock, Form, Notice, PathField, allow, ask_file
 from napari_gimp._qt.scene import Scene
-from napari_gimp._qt.wording import capital
+from napari_gimp._qt.wording import failure, sentence
 from napari_gimp.jobs import Job, read_job
 from napari_gimp.session import guess_sample, looks_like_spots
 
@@ -175,7 +175,7 @@ class GeneChoice:
         if self.reading is not None and self.reading.number == number:
             self.reading = None
             self._show()
-            self.report.say(str(error), "error")
+            self.report.say(failure(error, "Nothing was changed."), "error")
 
     def _sum_or_choose(self) -> None:
         with QSignalBlocker(self.samples):
@@ -237,7 +237,7 @@ class GeneChoice:
 
     def _show_facts(self, found: Found) -> None:
         if found.refusal:
-            self.report.say(capital(found.refusal), "error")
+            self.report.say(sentence(found.refusal), "error")
         else:
             tone = "warning" if found.doubts else "note"
             self.report.say("\n".join((found.line, *found.doubts)), tone)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_gimp._qt.wording import capital, count
+from napari_gimp._qt.wording import capital, count, sentence
 from napari_gimp.errors import GeneError
 from napari_gimp.genes.relevance import mapping_for
 from napari_gimp.genes.wording import some
@@ -135,10 +135,10 @@ def facts_of_table(table: GeneTable, report: MappingReport) -> tuple[Fact, ...]:
     facts = (
         Fact("Scale", _scale(table)),
         *_facts_of_names(report),
-        _names("Same in all", report.constant, "gene", "samples have one value"),
+        _names("Constant", report.constant, "gene", "one value in all samples"),
         _names("No value", report.unmeasured, "gene", "counts as missing"),
         Fact("Cells empty", _cells(report.missing_values)),
-        *(Fact("Read so", f"{capital(note)}.") for note in table.reading),
+        *(Fact("Read so", sentence(note)) for note in table.reading),
     )
     return tuple(fact for fact in facts if fact.text)
 
@@ -168,11 +168,11 @@ def _compare(found: Found) -> Found:
     line = f"{found.line} {percent(share)} of the model's {count(total, 'gene')} found."
     facts = (*_facts_of_panel(aligned.report, total), *found.facts)
     told = aligned.report.of_scale
-    doubts = tuple(f"{capital(note)}." for note in told if CONVERTED not in note)
+    doubts = tuple(sentence(note) for note in told if CONVERTED not in note)
     found = replace(found, line=line, facts=facts, share=share, doubts=doubts)
     if (question := aligned.question) is None:
         return found
-    text = f"{capital(question.text)}."
+    text = sentence(question.text)
     return replace(found, question=text, consent=question.answer)
 
 
@@ -184,7 +184,7 @@ def _facts_of_panel(report: AlignReport, total: int) -> tuple[Fact, ...]:
         _names("Missing", report.missing, "gene", "taken as the training mean"),
         _names("Renamed", other, "gene", ""),
         _names("Out of range", report.out_of_range, "gene", "clipped to 5 sd"),
-        *(Fact("Numbers", f"{capital(note)}.") for note in report.of_scale),
+        *(Fact("Numbers", sentence(note)) for note in report.of_scale),
     )
     return tuple(fact for fact in facts if fact.text)
 

@@ -62,6 +62,7 @@ class GenesDock(Dock):
         allow(self.count, tip=tip, obstacle="" if genes else NO_GENES)
         self.hint.say("" if genes else NO_GENES)
         self.summary.setText(summary(genes) if genes else "")
+        self.summary.setVisible(genes is not None)
         self.chart.clear()
         if genes is not None:
             self._order_chart(genes, self.count.value())

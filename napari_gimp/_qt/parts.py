@@ -221,6 +221,7 @@ class PathField(QWidget):
     def set_path(self, path: Path | None) -> None:
         """Show a path by its name, in full as tooltip, and accept it."""
         self.edit.setText("" if path is None else path.name)
+        self.edit.setCursorPosition(0)  # a long name shows how it begins
         self.edit.setToolTip("" if path is None else str(path))
         if path != self._last:
             self._last = path

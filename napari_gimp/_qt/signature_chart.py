@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp._qt.dark import darken
-from napari_gimp._qt.wording import capital
+from napari_gimp._qt.wording import sentence
 from napari_gimp.errors import GeneError
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ def furthest(scores: NDArray[np.float64], count: int) -> list[int]:
 
 def in_words(found: Signatures) -> str:
     """Return what the scores mean and what should be known of them."""
-    notes = (f"{capital(note)}." for note in found.notes)
-    return "\n".join((MEANS[found.method], *notes))
+    return "\n".join((MEANS[found.method], *map(sentence, found.notes)))
 
 
 def title(name: str) -> str:

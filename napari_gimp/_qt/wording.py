@@ -59,10 +59,15 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital letter and ends with a point."""
+    return capital(text) if text.endswith((".", "!", "?")) else f"{capital(text)}."
+
+
 def failure(error: Exception, kept: str) -> str:
     """Return why background work ended, and of an unforeseen error what was kept."""
     if isinstance(error, GimpError):
-        return capital(str(error))
+        return sentence(str(error))
     return (
         f"It stopped at an unexpected error: {type(error).__name__}: {error}\n{kept} "
         "Start again; if it stops again, report this text."

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from napari_gimp._qt.pace import advance
-from napari_gimp._qt.wording import duration, ordinal, resolution, size_mm, size_px
+from napari_gimp._qt.wording import (
+    count,
+    duration,
+    failure,
+    ordinal,
+    resolution,
+    size_mm,
+    size_px,
+)
+from napari_gimp.errors import GimpError
 
 
 @pytest.mark.parametrize(
@@ -48,3 +57,30 @@ def test_a_new_stage_starts_afresh_and_an_unknown_total_promises_nothing() -> No
 
     assert pace.left_s is None
     assert pace.text == "Pictures"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            GimpError("the file is no slide; give one"),
+            "The file is no slide; give one.",
+        ),
+        (GimpError("Give a slide."), "Give a slide."),
+        (
+            KeyError("x"),
+            "It stopped at an unexpected error: KeyError: 'x'\nKept.",
+        ),
+    ],
+)
+def test_a_failure_is_a_sentence_and_says_what_was_kept(
+    error: Exception, said: str
+) -> None:
+    assert failure(error, "Kept.").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1, "1 patch"), (0, "0 patches"), (1544, "1,544 patches")]
+)
+def test_counts_have_the_right_ending(number: int, text: str) -> None:
+    assert count(number, "patch", "es") == text
