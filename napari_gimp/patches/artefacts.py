@@ -9,6 +9,7 @@ ink takes green and blue alike; black ink and the slide's edge take all alike.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -36,14 +37,26 @@ def optical_density(rgb: NDArray[np.uint8]) -> Density:
     least, most = extremes(rgb)
     bright = (least >= 200) & (most - least < 16)
     enough = bright.mean() > 0.01
-    density: Density = np.empty((*rgb.shape[:2], 3), dtype=np.float32)
     light = np.arange(1, 257, dtype=np.float32)
-    for channel in range(3):
-        values = rgb[..., channel]
-        glass = np.float32(_median(values[bright]) + 1 if enough else 244)
-        of_value = np.maximum(-np.log10(light / glass), 0)
-        density[..., channel] = of_value[values]
+    glass = [
+        np.float32(_median(rgb[..., k][bright]) + 1 if enough else 244)
+        for k in range(3)
+    ]
+    of_value = [np.maximum(-np.log10(light / own), 0) for own in glass]
+    density: Density = np.empty((*rgb.shape[:2], 3), dtype=np.float32)
+
+    def fill(start: int) -> None:
+        strip = slice(start, start + STRIP_ROWS)
+        for k in range(3):
+            density[strip, :, k] = of_value[k][rgb[strip, :, k]]
+
+    _in_strips(fill, len(rgb))
     return density
+
+
+def _in_strips(fill: Callable[[int], None], rows: int) -> None:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        list(pool.map(fill, range(0, rows, STRIP_ROWS)))
 
 
 def _median(values: NDArray[np.uint8]) -> float:
@@ -76,8 +89,7 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
         part = slice(start - first, stop - first)
         signs[:, start:stop] = _signs(*(channel[part] for channel in smooth))
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        list(pool.map(fill, range(0, rows, STRIP_ROWS)))
+    _in_strips(fill, rows)
     cell_mm2 = cell_um[0] * cell_um[1] / 1e6
     found = {
         reason: _strokes(signs[2 * k], signs[2 * k + 1], int(mm2 / cell_mm2))
@@ -116,15 +128,27 @@ def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
     """Return the large weak regions that hold a strong cell, with their soft rim."""
     from scipy.ndimage import binary_dilation, label
 
+    found = np.zeros_like(weak)
     if not (strong & weak).any():
-        return np.zeros_like(weak)
-    pieces, count = label(weak)
+        return found
+    box = _box(weak)
+    pieces, count = label(weak[box])
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     kept = np.zeros(count + 1, dtype=bool)
-    kept[np.unique(pieces[strong & weak])] = True
+    kept[np.unique(pieces[strong[box] & weak[box]])] = True
     kept &= sizes >= smallest
     kept[0] = False
-    return np.asarray(binary_dilation(kept[pieces], iterations=RIM_CELLS))
+    found[box] = binary_dilation(kept[pieces], iterations=RIM_CELLS)
+    return found
+
+
+def _box(mask: Mask) -> tuple[slice, slice]:
+    """Return where there is anything, with room for a rim."""
+    rows, cols = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (
+        slice(max(int(rows[0]) - RIM_CELLS, 0), int(rows[-1]) + RIM_CELLS + 1),
+        slice(max(int(cols[0]) - RIM_CELLS, 0), int(cols[-1]) + RIM_CELLS + 1),
+    )
 
 
 def _touching_border(mask: Mask) -> Mask:

@@ -308,11 +308,12 @@ def _spread(seen: NDArray[np.float64], mask: Mask, grid: Grid) -> Mask:
     if not seen[:, 2].any():
         return np.zeros_like(mask)
     step = max(round(WINDOW_PX * FOCUS_MPP / 2 / grid.cell_um[0]), 1)
-    rows, cols = (-(-size // step) for size in mask.shape)
-    index = np.argwhere(np.ones((rows, cols), dtype=bool))
+    coarse = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
+    coarse = np.logical_or.reduceat(coarse, np.arange(0, mask.shape[1], step), axis=1)
+    index = np.argwhere(coarse)
     centres = (index + 0.5) * step * np.asarray(grid.cell_um)
     _, nearest = cKDTree(seen[:, :2]).query(centres)
-    coarse = (seen[nearest, 2] > 0).reshape(rows, cols)
+    coarse[tuple(index.T)] = seen[nearest, 2] > 0
     fine = coarse.repeat(step, 0).repeat(step, 1)[: mask.shape[0], : mask.shape[1]]
     cells = int(SMALLEST_MM2 * 1e6 / np.prod(grid.cell_um))
     return np.asarray(remove_small_objects(fine & mask, max_size=cells))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ from napari_gimp.patches.tissue import Tissue, find_tissue, given_tissue, tissue
 from napari_gimp.slide.source import SlideSource
 
 __all__ = ["PatchPlan", "write_mask"]
+
+LEAST_STRIDE_UM = 1.0
+"""A smaller one is a slip of the unit, and would lay millions of patches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,11 @@ class PatchPlan:
     exclude_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.stride_um is not None and not self.stride_um > 0:
+        if self.stride_um is not None and not LEAST_STRIDE_UM <= self.stride_um < inf:
             raise PatchError(
-                f"The stride of patches must be above 0 um, got {self.stride_um}; "
-                "leave it out to lay them side by side."
+                f"The stride of patches must be {LEAST_STRIDE_UM:g} um or more, got "
+                f"{self.stride_um:g}: it counts in um, not in mm or pixels. Leave it "
+                "out to lay them side by side."
             )
         if not 0 <= self.min_tissue <= 1:
             raise PatchError(

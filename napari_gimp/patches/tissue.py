@@ -35,6 +35,8 @@ OD_FLOOR = 0.045
 OD_CEILING = 0.15
 """Largest threshold Otsu may choose: above it pale tissue beside dark is lost."""
 SMALLEST_SPECK_MM2 = 0.01
+SPECK_OF_ALL = 0.05
+"""In a picture of a single tile, what is larger than that part of it is no speck."""
 LARGEST_HOLE_MM2 = 0.02
 BROWN_OD, BROWN_RATIO = 0.15, 1.1
 """Least optical density (blue) of a brown stain, and how far it is above green's.
@@ -240,7 +242,8 @@ def _clean(mask: Mask, keep_out: Mask, cell_um: YX) -> Mask:
     from skimage.morphology import remove_small_holes, remove_small_objects
 
     cell = _cell_mm2(cell_um)
-    large = remove_small_objects(mask, max_size=int(SMALLEST_SPECK_MM2 / cell))
+    speck = min(SMALLEST_SPECK_MM2 / cell, SPECK_OF_ALL * mask.size)
+    large = remove_small_objects(mask, max_size=int(speck))
     filled = remove_small_holes(large, max_size=int(LARGEST_HOLE_MM2 / cell))
     return np.asarray(filled & ~keep_out)
 

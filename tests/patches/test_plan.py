@@ -206,8 +206,10 @@ def test_a_region_that_is_gone_is_said() -> None:
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        ({"stride_um": 0.0}, "above 0 um, got 0.0"),
-        ({"stride_um": float("nan")}, "above 0 um, got nan"),
+        ({"stride_um": 0.0}, "1 um or more, got 0: it counts in um"),
+        ({"stride_um": 0.256}, "1 um or more, got 0.256: it counts in um"),
+        ({"stride_um": float("inf")}, "1 um or more, got inf"),
+        ({"stride_um": float("nan")}, "1 um or more, got nan"),
         ({"min_tissue": 1.5}, "0 to 1, got 1.5"),
     ],
 )

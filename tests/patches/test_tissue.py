@@ -89,6 +89,15 @@ def test_specks_go_and_small_holes_are_filled() -> None:
     assert excluded["specks"] == pytest.approx(16 * 64 / 1e6, rel=0.01)
 
 
+def test_in_a_single_tile_small_tissue_is_no_speck() -> None:
+    image = glass(24, 24)  # 0.04 mm2
+    image[4:16, 6:16] = PURPLE
+
+    mask, _ = tissue_mask(image, CELL)
+
+    assert mask.sum() == 120
+
+
 def test_the_grey_edge_of_a_slide_is_no_tissue() -> None:
     image = glass()
     image[:12] = (120, 120, 122)
