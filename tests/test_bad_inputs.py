@@ -260,11 +260,11 @@ ROWS = {
     ),
     "annotation on glass": Row(
         planned("--include", "DRAWN", square=(0, 100)),
-        ("no patch is left", "0.15 mm2 of outside the annotations"),
+        ("no patch is left", "0.15 mm2 outside the annotations", "--include"),
     ),
     "all annotated to be left out": Row(
         planned("--exclude", "DRAWN", square=(0, 1024)),
-        ("no patch is left", "0.15 mm2 of annotated to be left out"),
+        ("no patch is left", "0.15 mm2 annotated to be left out", "--exclude"),
     ),
     "class that is not there": Row(
         planned("--include", "DRAWN", "--include-class", "Stroma", square=(0, 1024)),
@@ -272,12 +272,12 @@ ROWS = {
     ),
     "no full patch": Row(
         planned("--min-tissue", 1, "--include", "DRAWN", square=(100, 400)),
-        ("no patch is left", "at least 100% tissue"),
+        ("no patch is left", "at least 100% tissue", "--min-tissue 0\\."),
     ),
     "least tissue that is none": Row(
         planned("--min-tissue", 50), ("must be 0 to 1, got 50", "0.5 is usual")
     ),
-    "stride that is none": Row(planned("--stride", 0), ("above 0 um, got 0",)),
+    "stride that is none": Row(planned("--stride", 0), ("must be .* um.*, got 0",)),
     "empty mask": Row(empty_mask, ("no patch is left",)),
     "mask of another slide": Row(
         mask_of_another_slide, (r"a\.png' does not fit the slide", "Export a mask of")
