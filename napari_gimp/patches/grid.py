@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 from napari_gimp.errors import PatchError
 from napari_gimp.geometry import YX, Grid
 from napari_gimp.patches.tissue import Tissue
+
+MOST_PLACES = 5_000_000
+"""Squares of a lattice, tissue or not: 128 um side by side on 280 x 280 mm."""
+LEAST_TOLD = 0.01
+"""Part of a patch that is tissue, below which it is no use to ask for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,8 @@ def lay_patches(
     Raises
     ------
     PatchError
-        If a value is out of range or no patch is left.
+        If a value is out of range or no patch is left; the text says what took the
+        tissue, and how to have some.
     """
     stride = patch_um if stride_um is None else stride_um
     _check(patch_um, stride, min_tissue)
@@ -99,7 +106,7 @@ def lay_patches(
     fraction = _fractions(tissue, grid, patch_um)
     index = np.argwhere(fraction >= max(min_tissue, 1e-6)).astype(np.int32)
     if not len(index):
-        raise PatchError(_nothing_left(tissue, patch_um, min_tissue))
+        raise PatchError(_nothing_left(tissue, fraction, patch_um, min_tissue))
     return PatchGrid(grid, index, fraction[tuple(index.T)], patch_um)
 
 
@@ -116,6 +123,11 @@ def _check(patch_um: float, stride_um: float, min_tissue: float) -> None:
 def _lattice(extent_um: YX, patch_um: float, stride_um: float) -> Grid:
     shape = [int((side - patch_um) // stride_um) + 1 for side in extent_um]
     rows, cols = (max(n, 0) for n in shape)
+    if rows * cols > MOST_PLACES:
+        raise PatchError(
+            f"A stride of {stride_um:g} um lays {rows * cols:,} patches, more than "
+            f"{MOST_PLACES:,}: is it in um? {patch_um:g}, the side, is usual."
+        )
     corner = (patch_um - stride_um) / 2
     return Grid((rows, cols), (stride_um, stride_um), (corner, corner))
 
@@ -161,7 +173,10 @@ def _rows_at(
     return rows
 
 
-def _nothing_left(tissue: Tissue, patch_um: float, min_tissue: float) -> str:
+def _nothing_left(
+    tissue: Tissue, fraction: NDArray[np.float32], patch_um: float, min_tissue: float
+) -> str:
+    """Return the sentence for a lattice (rows, cols) of which no patch is left."""
     height, width = tissue.grid.rect.size_um
     size = f"the slide of {height / 1e3:.2f} x {width / 1e3:.2f} mm"
     if min(height, width) < patch_um:
@@ -169,10 +184,44 @@ def _nothing_left(tissue: Tissue, patch_um: float, min_tissue: float) -> str:
             f"no patch is left: {size} is smaller than one patch of {patch_um:g} um; "
             "look whether its um/px is right"
         )
-    out = [f"{mm2:.2g} mm2 of {why}" for why, mm2 in tissue.excluded.items() if mm2]
-    left_out = f" (left out: {', '.join(out)})" if out else ""
+    taken = {why: mm2 for why, mm2 in tissue.excluded.items() if mm2}
+    out = ", ".join(f"{mm2:.2g} mm2 {why}" for why, mm2 in taken.items())
+    left_out = f" (left out: {out})" if out else ""
+    start = (
+        f"no patch is left: {size} has {tissue.area_mm2:.2g} mm2 of tissue{left_out}"
+    )
+    if fraction.max(initial=0) >= LEAST_TOLD:
+        return f"{start}. {_relaxed(fraction, patch_um, min_tissue)}"
+    if taken:
+        return f"{start}. {_advice(max(taken, key=taken.__getitem__))}"
     return (
-        f"no patch is left: {size} has {tissue.area_mm2:.2g} mm2 of tissue{left_out} "
-        f"and no square of {patch_um:g} um is at least {min_tissue:.0%} tissue; look "
-        "whether it is a stained section and whether its um/px is right"
+        f"{start}; look whether it is a stained section and whether its um/px is right"
+    )
+
+
+def _relaxed(fraction: NDArray[np.float32], patch_um: float, min_tissue: float) -> str:
+    """Return which least tissue would leave patches, and how many."""
+    fullest = math.floor(100 * float(fraction.max()) + 1e-4) / 100
+    count = int((fraction >= fullest).sum())
+    return (
+        f"No square of {patch_um:g} um is at least {min_tissue:.0%} tissue, the "
+        f"fullest is {fullest:.0%}: with a least tissue of {fullest:g} (--min-tissue "
+        f"{fullest:g}) there {'is 1 patch' if count == 1 else f'are {count:,} patches'}"
+    )
+
+
+def _advice(largest: str) -> str:
+    """Return what to do, given the reason that took most of the tissue."""
+    from napari_gimp.patches.regions import INSIDE, OUTSIDE
+
+    if largest == OUTSIDE:
+        return (
+            "What is to be included (--include) lies beside the tissue: look whether "
+            "it was drawn on this slide, or leave it out"
+        )
+    if largest == INSIDE:
+        return "What is to be left out (--exclude) covers the tissue: name less of it"
+    return (
+        f"Most of it was taken for {largest}: if it is tissue, draw a mask of the "
+        "tissue and give that (--tissue)"
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -107,8 +108,59 @@ def test_a_slide_smaller_than_a_patch_is_told_from_one_without_tissue() -> None:
 
 def test_the_filter_that_took_the_tissue_is_named() -> None:
     empty = tissue_of(np.zeros((64, 64), bool))
-    with pytest.raises(PatchError, match=r"left out: 0\.2 mm2 of pen\)"):
+    with pytest.raises(PatchError, match=r"left out: 0\.2 mm2 pen\)"):
         lay_patches(replace(empty, excluded={"pen": 0.2, "fold": 0.0}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("outside the annotations", r"\(--include\) lies beside the tissue"),
+        ("annotated to be left out", r"\(--exclude\) covers the tissue"),
+        ("red ink", r"Most of it was taken for red ink: .* \(--tissue\)"),
+    ],
+)
+def test_it_is_said_how_to_relax_what_took_most(reason: str, advice: str) -> None:
+    empty = replace(
+        tissue_of(np.zeros((64, 64), bool)), excluded={"folds": 0.1, reason: 0.2}
+    )
+
+    with pytest.raises(PatchError, match=advice):
+        lay_patches(empty)
+
+
+def test_where_no_square_is_full_enough_it_is_said_which_least_tissue_is() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[4:13, 16:27] = mask[36:40, 4:8] = True  # 99 and 16 of 256 cells
+
+    with pytest.raises(
+        PatchError,
+        match=r"at least 50% tissue, the fullest is 38%: .*\(--min-tissue 0\.38\) "
+        "there is 1 patch",
+    ):
+        lay_patches(tissue_of(mask))
+
+    assert len(lay_patches(tissue_of(mask), min_tissue=0.38)) == 1
+
+
+@pytest.mark.parametrize("part", [0.999, 0.58, 0.43, 0.29, 0.07, 0.011])
+def test_the_least_tissue_that_is_named_leaves_patches(part: float) -> None:
+    mask = np.zeros((100, 100), bool)
+    mask.flat[: round(part * mask.size)] = True
+    with pytest.raises(PatchError) as refused:
+        lay_patches(tissue_of(mask), patch_um=800, min_tissue=1)
+
+    named = re.search(r"--min-tissue (\S+)\)", str(refused.value))
+
+    assert named
+    least = float(named[1])
+    assert part - 0.01 < least <= part
+    assert len(lay_patches(tissue_of(mask), patch_um=800, min_tissue=least)) == 1
+
+
+def test_a_stride_in_another_unit_is_refused_before_memory_is_taken() -> None:
+    with pytest.raises(PatchError, match=r"stride of 0\.001 um lays .* is it in um"):
+        lay_patches(tissue_of(np.ones((640, 480), bool)), stride_um=0.001)
 
 
 @pytest.mark.parametrize(
