@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from napari_gimp._qt.tissue_drawing import (
@@ -54,6 +54,10 @@ def test_levels_are_exact_halves_as_napari_needs_them() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(row=st.integers(0, 699), col=st.integers(0, 899))
+@example(row=100, col=200)
+@example(row=99, col=199)
+@example(row=299, col=499)
+@example(row=300, col=500)
 def test_a_cell_of_the_mask_is_inside_the_outline_where_it_lies(
     row: int, col: int
 ) -> None:

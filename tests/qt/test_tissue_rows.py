@@ -211,7 +211,8 @@ def test_no_other_slide_takes_the_painting_and_it_is_there_again_afterwards(
     viewer: Any, dock: AnalyseDock, tmp_path: Path, settle: Settle
 ) -> None:
     first = scene_of(viewer).slide_layer
-    layer = erase(dock, 256, 640)  # no time to settle: the stroke must not be lost
+    layer = erase(dock, 256, 640)
+    dock.tissue.brush._pause.stop()  # the slide is left before the stroke was told
     show_slide(viewer, stained_slide(tmp_path / "patient-8.tif"))
     viewer.layers.remove(viewer.layers[-1])
     (second,) = show_slide(viewer, other_slide(tmp_path))
