@@ -23,6 +23,8 @@ Density = NDArray[np.float32]
 
 SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 0.02}
 """A pen's mark is larger; red needs most, since a vessel's red cells are as red."""
+SMALLEST_DOT_MM2 = 0.004
+"""Where a pen rests its ink is redder than blood can be, and small."""
 RIM_CELLS = 3
 STRIP_ROWS = 64
 """So many rows at a time stay in the processor's cache."""
@@ -81,7 +83,7 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
     strong one and is as large as a pen makes it (red cells are red, but few).
     """
     rows = len(density)
-    signs = np.empty((7, *density.shape[:2]), dtype=bool)
+    signs = np.empty((8, *density.shape[:2]), dtype=bool)
 
     def fill(start: int) -> None:
         first, stop = max(start - 1, 0), min(start + STRIP_ROWS, rows)
@@ -95,11 +97,12 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
         reason: _strokes(signs[2 * k], signs[2 * k + 1], int(mm2 / cell_mm2))
         for k, (reason, mm2) in enumerate(SMALLEST_STROKE_MM2.items())
     }
+    found["red ink"] |= _strokes(signs[2], signs[7], int(SMALLEST_DOT_MM2 / cell_mm2))
     return {**found, "dark edge": _touching_border(signs[6])}
 
 
 def _signs(red: Density, green: Density, blue: Density) -> list[Mask]:
-    """Return weak and strong sign of each ink in turn, and that of the edge."""
+    """Return weak and strong sign of each ink, of the edge, and of a red dot."""
     most = np.maximum(np.maximum(red, green), blue) + 1e-6
     least = np.minimum(np.minimum(red, green), blue)
     cold = np.where(red > 0.08, red - np.maximum(green, 0.6 * blue), 0)
@@ -110,6 +113,7 @@ def _signs(red: Density, green: Density, blue: Density) -> list[Mask]:
         *(warm > 0.03, (warm > 0.1) & (green > 0.5)),
         *(dark, dark & (least > 0.5) & (least > 0.6 * most)),
         (least > 0.7 * most) & (most > 0.04),
+        (warm > 0.15) & (green > 0.9),
     ]
 
 

@@ -76,6 +76,18 @@ def test_a_pen_stroke_is_left_out_and_its_area_told(ink: str) -> None:
     assert excluded[reason] == pytest.approx(stroke_mm2, rel=0.35)
 
 
+def test_a_vessel_full_of_red_cells_is_tissue_and_a_dot_of_red_ink_is_not() -> None:
+    image = glass()
+    stain(image, PURPLE, 50)
+    image[disk((85, 75), 6)] = (190, 70, 80)
+    image[disk((115, 105), 6)] = (200, 10, 18)
+
+    mask, _ = tissue_mask(image, CELL)
+
+    assert mask[85, 75]
+    assert not mask[115, 105]
+
+
 def test_specks_go_and_small_holes_are_filled() -> None:
     image = glass()
     stain(image, PURPLE, 50)
@@ -184,7 +196,7 @@ def test_three_inks_of_a_real_slide_are_left_out_and_told_apart(shared_data) -> 
         "black": image.max(axis=-1) < 50,
         "red": (red > green + 130) & (red > blue + 100),
     }
-    missed = {"green": 0.1, "black": 0.1, "red": 0.3}  # red, thin over tissue, is pink
+    missed = {"green": 0.1, "black": 0.1, "red": 0.1}
     for name, ink in inks.items():
         assert ink.sum() > 100, name
         assert (mask & ink).sum() < missed[name] * ink.sum(), name
