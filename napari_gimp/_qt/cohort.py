@@ -97,6 +97,7 @@ class CohortDock(Dock):
             *(self.slides.field, self.slides.folder),
             *(self.encoder.names, self.encoder.browse),
             *(self.tissue, self.stride, self.include, self.exclude),
+            *(self.inside_classes, self.outside_classes),
             *(self.store, self.srgb, self.scheduler),
         )
 
@@ -125,8 +126,11 @@ class CohortDock(Dock):
         self.include, self.exclude = (self._area() for _ in range(2))
         inside, areas = QWidget(), Form()
         inside.setLayout(areas)
+        self.inside_classes, self.outside_classes = (self._classes() for _ in range(2))
         areas.add("Only inside", self.include)
+        areas.add("Classes", self.inside_classes)
         areas.add("Leave out", self.exclude)
+        areas.add("Classes", self.outside_classes)
         self.areas = Folded("Annotations or masks", inside)
         self.areas.setToolTip(
             "One file for all, or a folder with one named as each slide"
@@ -136,6 +140,18 @@ class CohortDock(Dock):
     def _area(self) -> PathField:
         ask = ask_folder("Choose a folder with a file for each slide")
         return PathField("file, or folder of files", ask, lambda _: self.slides.check())
+
+    def _classes(self) -> QLineEdit:
+        names = QLineEdit()
+        names.setPlaceholderText("all")
+        names.setToolTip("Names of QuPath's classes, separated by commas")
+        names.editingFinished.connect(self._check_classes)
+        return names
+
+    def _check_classes(self) -> None:
+        """Look into the slides again if other classes count now."""
+        if self.slides.checked and self.slides.checked.plan != self.plan:
+            self.slides.check()
 
     def _build_place(self, form: Form) -> None:
         ask = ask_folder("Choose the folder that keeps features")
@@ -181,11 +197,14 @@ class CohortDock(Dock):
     def plan(self) -> PatchPlan:
         """Where patches are to lie."""
         include, exclude = self.include.path, self.exclude.path
+        inside, outside = names_in(self.inside_classes), names_in(self.outside_classes)
         return PatchPlan(
             stride_um=self.stride.value() or None,
             min_tissue=self.tissue.value() / 100,
             include=(include,) if include else (),
             exclude=(exclude,) if exclude else (),
+            include_labels=inside if include else (),
+            exclude_labels=outside if exclude else (),
         )
 
     def order(self) -> Order | None:
@@ -318,6 +337,11 @@ class CohortDock(Dock):
         self.stage.setVisible(running)
         self.table.setVisible(bool(self.table.slides.entries))
         self._show_detail()
+
+
+def names_in(field: QLineEdit) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(name for part in field.text().split(",") if (name := part.strip()))
 
 
 def ending(pace: CohortPace) -> tuple[str, str]:

@@ -83,13 +83,16 @@ def check(order: Order) -> Iterator[Listed | SlideState]:
     Raises
     ------
     CohortError
-        If the manifest cannot be used, or patients share a slide.
+        If the manifest cannot be used, patients share a slide, or no slide has a
+        class that is to be left out.
     """
     from napari_gimp.cohorts.inspection import check_leaks, inspect_slides
     from napari_gimp.cohorts.listing import list_slides
+    from napari_gimp.cohorts.plans import check_exclusions
 
     entries = list_slides([order.slides])
     yield Listed(entries)
+    check_exclusions(entries, order.plan)
     found = []
     for number, one in enumerate(inspect_slides(entries, order.recipe())):
         found.append(one)
@@ -125,5 +128,11 @@ def _plan_words(plan: PatchPlan) -> list[str]:
     words = [] if plan.stride_um is None else ["--stride", f"{plan.stride_um:g}"]
     if plan.min_tissue != PatchPlan().min_tissue:
         words += ["--min-tissue", f"{plan.min_tissue:g}"]
-    words += [word for path in plan.include for word in ("--include", str(path))]
-    return words + [word for path in plan.exclude for word in ("--exclude", str(path))]
+    for option, values in (
+        ("--include", plan.include),
+        ("--exclude", plan.exclude),
+        ("--include-class", plan.include_labels),
+        ("--exclude-class", plan.exclude_labels),
+    ):
+        words += [word for value in values for word in (option, str(value))]
+    return words

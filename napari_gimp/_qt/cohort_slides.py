@@ -49,6 +49,7 @@ class CohortSlides:
         self.entries: tuple[Entry, ...] = ()
         self.checking: Job[Listed | SlideState] | None = None
         self.refused: dict[int, str] = {}
+        self.checked: Order | None = None
         self._seen = 0
         self._error = ""
         ask = ask_file("Choose a manifest", PATTERNS)
@@ -86,7 +87,7 @@ class CohortSlides:
         self.entries, self.refused, self._error = (), {}, ""
         self._seen = 0
         if self.path is not None:
-            order = self._order(self.path)
+            self.checked = order = self._order(self.path)
             self.checking = job = Job(lambda: check(order), thread=THREAD)
             number = job.number
             self._dock.hear(job.event, partial(self._take, number), thread="main")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -243,6 +244,36 @@ def test_what_is_set_in_the_dock_is_in_the_order_and_on_the_clipboard(
     clipboard = QApplication.clipboard()
     assert clipboard is not None
     assert clipboard.text() == order.command
+
+
+def test_a_class_that_no_slide_has_is_told_before_the_start(
+    ready: CohortDock, tmp_path: Path, deliver: Deliver
+) -> None:
+    corners = [[[0, 0], [200, 0], [200, 200], [0, 200], [0, 0]]]
+    area = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": corners},
+        "properties": {"classification": {"name": "Ink"}},
+    }
+    path = tmp_path / "ink.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [area]}))
+    ready.exclude.set_path(path)
+    deliver(ready.slides.checking)
+    assert ready.start.isEnabled()
+
+    ready.outside_classes.setText("Inc")
+    ready.outside_classes.editingFinished.emit()
+    deliver(ready.slides.checking)
+
+    assert "has the class Inc; there are Ink" in ready.slides.notice.text()
+    assert not ready.start.isEnabled()
+
+    ready.outside_classes.setText(" Ink ,")
+    ready.outside_classes.editingFinished.emit()
+    deliver(ready.slides.checking)
+
+    assert ready.plan.exclude_labels == ("Ink",)
+    assert ready.start.isEnabled()
 
 
 def test_an_encoder_s_facts_say_what_it_takes_gives_and_asks_for(

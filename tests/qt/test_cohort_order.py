@@ -31,7 +31,8 @@ def test_the_copied_command_asks_for_the_same_features(tmp_path: Path) -> None:
     inside, ink = tmp_path / "tumour areas", tmp_path / "ink.geojson"
     inside.mkdir()
     ink.write_text('{"type": "FeatureCollection", "features": []}')
-    plan = PatchPlan(64.0, 0.25, include=(inside,), exclude=(ink,))
+    labels = {"include_labels": ("Tumor", "In situ"), "exclude_labels": ("Ignore*",)}
+    plan = PatchPlan(64.0, 0.25, include=(inside,), exclude=(ink,), **labels)
     order = Order(tmp_path / "my slides.csv", "default", tmp_path / "store", plan, True)
 
     arguments = parsed(order.command)
