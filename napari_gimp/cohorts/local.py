@@ -6,6 +6,7 @@ than one process of two. Slides are shared out one by one.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -54,7 +55,8 @@ def local_workers(count: int) -> Iterator[Cluster]:
             threads_per_worker=1,
             processes=True,
             memory_limit=None,  # reading ahead and batches are bounded in bytes
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would take a fixed port, too
+            silence_logs=logging.ERROR,  # a worker killed while it ends loses nothing
             preload=[DEAF],
         ) as workers,
         Client(workers, set_as_default=False) as client,

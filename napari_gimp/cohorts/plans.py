@@ -29,12 +29,19 @@ def plan_for(entry: Entry, plan: PatchPlan) -> PatchPlan:
     Raises
     ------
     CohortError
-        If such a file is missing, or a folder has two for the slide.
+        If such a file is missing, also where classes to include are named, or a
+        folder has two for the slide.
     PatchError, SlideError
         If the classes of a file to exclude cannot be read.
     """
     tissue = entry.tissue or plan.tissue
     include = [_one(path, entry) for path in (*plan.include, *entry.include)]
+    if plan.include_labels and not include:
+        raise CohortError(
+            f"The classes {', '.join(plan.include_labels)} to include need a file of "
+            "this slide that has them: give --include, or fill the column include of "
+            "the manifest."
+        )
     exclude = _excluded(entry, plan)
     labels = plan.exclude_labels
     if labels:
@@ -67,8 +74,12 @@ def check_exclusions(entries: Iterable[Entry], plan: PatchPlan) -> None:
     absent = [label for label in plan.exclude_labels if not _among(label, known)]
     if absent:
         raise CohortError(
-            f"No area to exclude has the class {', '.join(absent)}; there are "
-            f"{', '.join(sorted(known)) or 'none'}. Choose among these."
+            f"No area to exclude has the class {', '.join(absent)}; "
+            + (
+                f"there are {', '.join(sorted(known))}. Choose among these."
+                if known
+                else "no slide has any. Give --exclude, or fill the column exclude."
+            )
         )
 
 

@@ -114,7 +114,7 @@ def start(asked: Slurm) -> SLURMCluster:
         job_extra_directives=[f"--gpus={asked.gpus}"] if asked.gpus else [],
         job_script_prologue=[f"export OMP_NUM_THREADS={asked.cores}"],
         log_directory=str(asked.logs),
-        scheduler_options={"dashboard": False, "dashboard_address": None},
+        scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     )
 
 

@@ -120,6 +120,25 @@ def test_a_class_to_exclude_may_be_in_some_files_only_but_not_in_none(
     assert "the class Folds; there are Fold, Other, Tumor" in said
 
 
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ("include", "classes Tumor to include need a file of this slide"),
+        ("exclude", "No area to exclude has the class Tumor; no slide has any"),
+    ],
+)
+def test_classes_without_a_file_are_refused(
+    which: str,
+    says: str,
+    slides: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert features(tmp_path, slides, f"--{which}-class", "Tumor")[0] == 2
+    assert says in capsys.readouterr().err
+    assert not list((tmp_path / "store").glob("*.zarr"))
+
+
 def test_two_files_for_a_slide_are_refused(tmp_path: Path) -> None:
     for name in ("S0.geojson", "S0.png"):
         (tmp_path / name).touch()
