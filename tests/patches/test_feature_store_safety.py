@@ -155,28 +155,47 @@ sys.stdin.read()
 stored = store.open_or_create(KEY, patches_of(COUNT), WIDTH)
 for start in range(0, COUNT, size):
     stored.write(start, ROWS[start : start + size])
+    print(stored.done, flush=True)
 """
+
+
+def writer(folder: Path, size: int, here: str = str(Path(__file__).parent)) -> Any:
+    """Start a process that writes all rows, `size` at a time, once stdin is closed."""
+    command = [sys.executable, "-c", WRITER.format(here=here), str(folder), str(size)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
 
 
 @pytest.mark.slow
 def test_two_processes_on_one_entry_end_with_a_complete_right_entry(
     tmp_path: Path,
 ) -> None:
-    script = WRITER.format(here=str(Path(__file__).parent))
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), size], stdin=subprocess.PIPE
-        )
-        for size in ("7", "11")
-    ]
-    for writer in writers:  # both have imported everything: they begin together
-        assert writer.stdin is not None
-        writer.stdin.close()
+    writers = [writer(tmp_path, 7), writer(tmp_path, 11)]
+    for one in writers:  # both have imported everything: they begin together
+        one.stdin.close()
 
-    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert [one.wait(120) for one in writers] == [0, 0]
     store = FeatureStore(tmp_path)
     assert store.has(KEY)
     np.testing.assert_array_equal(store.open(KEY).whole(), ROWS)
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_has_stored_is_whole_and_is_gone_on_from(
+    tmp_path: Path,
+) -> None:
+    one = writer(tmp_path, 7)
+    one.stdin.close()
+    told = [int(one.stdout.readline()) for _ in range(50)]
+    one.kill()
+    one.wait(60)
+
+    stored = FeatureStore(tmp_path).open(KEY)
+    assert stored.done >= told[-1] == 350
+    assert not len(stored.lost())
+    np.testing.assert_array_equal(stored.read(), ROWS[: stored.done])
+    stored.write(stored.done, ROWS[stored.done :])
+    np.testing.assert_array_equal(stored.whole(), ROWS)
 
 
 def test_a_write_changes_nothing_of_the_description_but_how_many_rows_there_are(
