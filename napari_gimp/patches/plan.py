@@ -27,6 +27,8 @@ __all__ = ["PatchPlan", "write_mask"]
 
 LEAST_STRIDE_UM = 1.0
 """A smaller one is a slip of the unit, and would lay millions of patches."""
+MOST_OVERLAP = 16
+"""Strides in a side of a patch: 256 patches see each place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,15 @@ class PatchPlan:
         Raises
         ------
         PatchError
-            If no patch is left; the text says what took it.
+            If no patch is left; the text says what took it. If the stride is so
+            small that hundreds of patches would see each place.
         """
+        if self.stride_um is not None and self.stride_um < patch_um / MOST_OVERLAP:
+            raise PatchError(
+                f"A stride of {self.stride_um:g} um is too small for patches of "
+                f"{patch_um:g} um: give {patch_um / MOST_OVERLAP:g} um or more, or "
+                "leave it out to lay them side by side."
+            )
         return lay_patches(
             tissue,
             patch_um=patch_um,

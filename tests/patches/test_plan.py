@@ -71,6 +71,13 @@ def test_stride_and_least_tissue_are_those_of_the_plan(slide) -> None:
     assert plan.record() == {"stride_um": 32.0, "min_tissue": 0.9}
 
 
+def test_a_stride_far_below_a_patch_is_refused(slide) -> None:
+    plan = PatchPlan(stride_um=2.0)
+
+    with pytest.raises(PatchError, match="2 um is too small for patches of 64 um: giv"):
+        plan.lay(plan.find_tissue(slide), 64.0)
+
+
 def test_a_plan_travels_and_is_a_key(tmp_path) -> None:
     plan = PatchPlan(16.0, include=(tmp_path / "a.geojson",), include_labels=("Tumor",))
 
