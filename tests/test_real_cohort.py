@@ -287,8 +287,8 @@ def test_pictures_are_encoded_where_their_names_say_tissue(
 @pytest.mark.parametrize(
     ("tiles", "mpp", "least"),
     [
-        ("tiles_lc25000_lung/dev/*/*.jpeg", 1, 110),
-        ("tiles_dsb2018_stained/images/*.png", 0.625, 24),
+        ("tiles_lc25000_lung/dev/*/*.jpeg", 1, 116),
+        ("tiles_dsb2018_stained/images/*.png", 0.625, 26),
     ],
 )
 def test_tiles_are_slides_of_one_patch_where_they_show_enough_tissue(
