@@ -52,6 +52,7 @@ THREAD = "gimp-model-cohort"
 """Hours of features must not keep an analysis of one slide waiting."""
 STEPS = 1000
 RUNNING = "Features are being made. Cancel, or wait for the end."
+LOADING = "Loading the encoder…"
 SIDE_BY_SIDE = "the side of a patch"
 AREAS = "Annotations and masks (*.geojson *.json *.png *.tif *.tiff);;All files (*)"
 
@@ -244,7 +245,8 @@ class CohortDock(Dock):
         self.hear(job.finished, partial(self._end, job.number), thread="main")
         self.hear(job.cancelled, partial(self._end, job.number), thread="main")
         self.destroyed.connect(job.cancel)  # nobody could stop it any more
-        self.stage.setText(f"Loading the encoder {order.encoder}…")
+        begin = "Connecting to the cluster…" if order.scheduler else LOADING
+        self.stage.setText(begin)
         self.bar.setRange(0, 0)  # busy, no end known
         self._show()
         job.start()
