@@ -21,6 +21,15 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """A terminal's Ctrl-C goes to workers, too; only the command is to hear it."""
+DUMB = "import logging; logging.getLogger('distributed').setLevel(logging.ERROR)"
+"""What workers say of a task that is cancelled is no news to a user."""
+TRIM = "MALLOC_TRIM_THRESHOLD_"
+"""dask sets it for its workers: memory that goes back to the system after every layer
+of an encoder costs a third of the time."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""A terminal's Ctrl-C goes to workers, too; only the command is to hear it."""
 
 
 @contextmanager
@@ -57,7 +66,7 @@ def local_workers(count: int) -> Iterator[Cluster]:
             memory_limit=None,  # reading ahead and batches are bounded in bytes
             dashboard_address="127.0.0.1:0",  # None would take a fixed port, too
             silence_logs=logging.ERROR,  # a worker killed while it ends loses nothing
-            preload=[DEAF],
+            preload=[DEAF, DUMB],
         ) as workers,
         Client(workers, set_as_default=False) as client,
     ):
