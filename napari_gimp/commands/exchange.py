@@ -119,13 +119,15 @@ def export_features_(arguments: argparse.Namespace) -> None:
     Raises
     ------
     StoreError
-        If the store has no complete entry or a file cannot be written.
+        If the store has no complete entry or a file cannot be written; after all
+        others if an entry is damaged.
     """
     from napari_gimp.patches.h5_export import export_entry
 
     known: dict[str, Known] = dict(_known_slides(arguments.slides))
     written: list[str] = []
-    for group in _complete(arguments.store):
+    damaged: list[str] = []
+    for group in _complete(arguments.store, damaged):
         name, size = known.get(_slide_of(group), (_name(group), None))
         path = arguments.out / _folder(group) / f"{name}.h5"
         if str(path) in written:  # the same slide with other patches
@@ -134,28 +136,44 @@ def export_features_(arguments: argparse.Namespace) -> None:
         written.append(str(path))
         if not arguments.json:
             print(path)
+    if arguments.json:
+        print(json.dumps(written, indent=1))
+    if damaged:
+        raise StoreError(
+            f"{len(damaged)} damaged entries of {arguments.store} were left out: "
+            f"{', '.join(damaged)}; extract or import those again"
+        )
     if not written:
         raise StoreError(
             f"{arguments.store} holds no complete features; give the folder that --out "
             "of `napari-gimp features` or --store of import-features named"
         )
-    if arguments.json:
-        print(json.dumps(written, indent=1))
 
 
-def _complete(folder: Path) -> Iterator[zarr.Group]:
-    """Yield the complete entries of a store; the others are named on stderr."""
-    from napari_gimp.patches.imported import entries
+def _complete(folder: Path, damaged: list[str]) -> Iterator[zarr.Group]:
+    """Yield the complete entries of a store.
+
+    Those that are not are named on stderr, those that are damaged in `damaged`.
+    """
+    from napari_gimp.patches.imported import entry_folders, open_entry
     from napari_gimp.patches.store import FeatureStore, StoredFeatures
 
-    for group in entries(FeatureStore(folder)):
+    for path in entry_folders(FeatureStore(folder)):
+        try:
+            group = open_entry(path)
+        except StoreError:
+            damaged.append(path.name)
+            continue
         stored = StoredFeatures(group)
-        if stored.complete:
+        if len(stored.lost()):
+            damaged.append(path.name)
+        elif stored.complete:
             yield group
         else:
             count = f"{stored.done} of {stored.shape[0]} patches"
-            text = f"left out {_digest(group)}.zarr: it holds only {count}"
-            print(f"warning: {text}", file=sys.stderr)
+            print(
+                f"warning: left out {path.name}: it holds only {count}", file=sys.stderr
+            )
 
 
 def _digest(group: zarr.Group) -> str:

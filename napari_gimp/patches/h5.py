@@ -198,6 +198,25 @@ def write_h5(
         building.unlink(missing_ok=True)
 
 
+def pack(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return attributes of HDF5 as JSON may hold them, with their types."""
+    packed = {}
+    for name, value in attributes.items():
+        array = np.asarray(value)
+        text = array.dtype.kind not in "biuf"
+        plain = np.vectorize(str, otypes=[object])(array) if text else array
+        packed[name] = ["str" if text else str(array.dtype), plain.tolist()]
+    return packed
+
+
+def unpack(packed: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return what `pack` was given."""
+    return {
+        name: value if kind == "str" else np.asarray(value, kind)[()]
+        for name, (kind, value) in packed.items()
+    }
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Open a file; whatever goes wrong while it is read is said of the file."""

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.errors import StoreError
-from napari_gimp.patches.h5 import Layout, write_h5
-from napari_gimp.patches.imported import unpack
+from napari_gimp.patches.h5 import Layout, unpack, write_h5
 from napari_gimp.patches.store import StoredFeatures
 
 if TYPE_CHECKING:

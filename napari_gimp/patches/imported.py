@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +25,7 @@ from napari_gimp.errors import StoreError
 from napari_gimp.geometry import Grid
 from napari_gimp.patches.encoders.imported import ImportedEncoder
 from napari_gimp.patches.grid import PatchGrid
-from napari_gimp.patches.h5 import H5Features, Layout
+from napari_gimp.patches.h5 import H5Features, Layout, pack
 from napari_gimp.patches.h5_units import Interpretation, um_per_unit
 from napari_gimp.patches.store import FeatureKey, FeatureStore, StoredFeatures, checksum
 from napari_gimp.slide.remembered import SRGB_END
@@ -32,6 +33,8 @@ from napari_gimp.slide.source import SlideSource
 
 if TYPE_CHECKING:
     import zarr
+
+_log = logging.getLogger(__name__)
 
 FINEST_UM = 1 / 64
 """Cell of the lattice of patches that lie on none; an index reaches 33 m."""
@@ -174,11 +177,6 @@ def find_imported(
         Fingerprint of the slide.
     encoder
         Name of the encoder; None for all.
-
-    Raises
-    ------
-    StoreError
-        If an entry is damaged.
     """
     mine = slide.removesuffix(SRGB_END)  # another tool knows nothing of our colours
     return [
@@ -192,12 +190,12 @@ def find_imported(
 def imports(store: FeatureStore) -> list[ImportedFeatures]:
     """Return all complete imports of a store, in the order of their names.
 
-    Raises
-    ------
-    StoreError
-        If an entry is damaged.
+    A damaged description is logged once and left out: it may be of another slide.
     """
-    found = (_import_at(path, path.stat().st_mtime_ns) for path in _paths(store))
+    paths = [folder / "zarr.json" for folder in entry_folders(store)]
+    found = (
+        _import_at(path, path.stat().st_mtime_ns) for path in paths if path.exists()
+    )
     return [one for one in found if one]
 
 
@@ -209,18 +207,28 @@ def entries(store: FeatureStore) -> Iterator[zarr.Group]:
     StoreError
         If one is damaged.
     """
+    yield from map(open_entry, entry_folders(store))
+
+
+def entry_folders(store: FeatureStore) -> list[Path]:
+    """Return the folder of each entry of a store, in the order of their names."""
+    return sorted(store.root.glob("[!.]*.zarr"))
+
+
+def open_entry(folder: Path) -> zarr.Group:
+    """Return one entry of a store, to be read.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
     import zarr
 
-    for path in _paths(store):
-        with _told(path.parent):
-            group = zarr.open_group(path.parent, mode="r")
-            _ = group.attrs["key"], group.attrs["done"], group["features"]
-        yield group
-
-
-def _paths(store: FeatureStore) -> list[Path]:
-    """Return where each entry says what it is."""
-    return [path / "zarr.json" for path in sorted(store.root.glob("[!.]*.zarr"))]
+    with _told(folder):
+        group = zarr.open_group(folder, mode="r")
+        _ = group.attrs["key"], group.attrs["done"], group["features"]
+    return group
 
 
 @cache
@@ -230,6 +238,14 @@ def _import_at(path: Path, written_ns: int) -> ImportedFeatures | None:
     Every slide of a cohort asks for all of them, so each is read once.
     """
     del written_ns
+    try:
+        return _read_import(path)
+    except StoreError as error:
+        _log.warning("%s", error)
+        return None
+
+
+def _read_import(path: Path) -> ImportedFeatures | None:
     with _told(path.parent):
         said = _json(path)["attributes"]
         facts = said.get("imported")
@@ -361,22 +377,3 @@ def _fill(group: zarr.Group, file: H5Features) -> None:
     for start, part in file.blocks():
         features[start : start + len(part)] = part
     group.attrs["done"] = len(file)
-
-
-def pack(attributes: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return attributes of HDF5 as JSON may hold them, with their types."""
-    packed = {}
-    for name, value in attributes.items():
-        array = np.asarray(value)
-        text = array.dtype.kind not in "biuf"
-        plain = np.vectorize(str, otypes=[object])(array) if text else array
-        packed[name] = ["str" if text else str(array.dtype), plain.tolist()]
-    return packed
-
-
-def unpack(packed: Mapping[str, list[Any]]) -> dict[str, Any]:
-    """Return what `pack` was given."""
-    return {
-        name: value if kind == "str" else np.asarray(value, kind)[()]
-        for name, (kind, value) in packed.items()
-    }

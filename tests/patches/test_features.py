@@ -178,3 +178,21 @@ def test_an_encoder_learns_its_patches_from_the_store(
     with pytest.raises(StoreError, match="not alike"):
         settle(encoder, store)
     assert settle(load_encoder("imported:uni2:6@1"), store).patch_um == 64
+
+
+def test_a_damaged_description_of_another_slide_stops_none(
+    slide: Path, store: FeatureStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    features = bring(slide, store)
+    other = store.root / "0123.zarr"
+    other.mkdir()
+    (other / "zarr.json").write_text("{")
+
+    with open_slide(slide) as source:
+        found = plan_features(source, load_encoder("imported:uni2:6"), store=store)
+        again = plan_features(source, load_encoder("imported:uni2:6"), store=store)
+
+    np.testing.assert_array_equal(found.read(), features)
+    assert again.key == found.key
+    told = [r.getMessage() for r in caplog.records if "0123.zarr" in r.getMessage()]
+    assert len(told) == 1

@@ -161,3 +161,24 @@ def test_an_empty_store_is_said(
     assert main(["export-features", str(tmp_path / "none"), *out]) == 2
 
     assert "holds no complete features" in capsys.readouterr().err
+
+
+def test_damaged_entries_are_named_after_the_others_were_exported(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        more = ["--yes", "--encoder", name]
+        assert main(words(clam(tmp_path / "slide.h5"), slides, *more)) == 0
+    first, second, _ = sorted((tmp_path / "store").glob("*.zarr"))
+    chunk = first / "features" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    (second / "zarr.json").write_text("{")
+    capsys.readouterr()
+
+    export = ["export-features", str(tmp_path / "store"), "--out", str(tmp_path / "o")]
+    assert main([*export, "--layout", "clam"]) == 2
+
+    said = capsys.readouterr().err
+    assert f"2 damaged entries of {tmp_path / 'store'} were left out" in said
+    assert f"{first.name}, {second.name}" in said
+    assert len(list((tmp_path / "o").glob("*/*.h5"))) == 1
