@@ -314,6 +314,7 @@ def _spread(seen: NDArray[np.float64], mask: Mask, grid: Grid) -> Mask:
     centres = (index + 0.5) * step * np.asarray(grid.cell_um)
     _, nearest = cKDTree(seen[:, :2]).query(centres)
     coarse[tuple(index.T)] = seen[nearest, 2] > 0
-    fine = coarse.repeat(step, 0).repeat(step, 1)[: mask.shape[0], : mask.shape[1]]
-    cells = int(SMALLEST_MM2 * 1e6 / np.prod(grid.cell_um))
-    return np.asarray(remove_small_objects(fine & mask, max_size=cells))
+    cells = int(SMALLEST_MM2 * 1e6 / np.prod(grid.cell_um) / step**2)
+    large = remove_small_objects(coarse, max_size=cells)
+    fine = large.repeat(step, 0).repeat(step, 1)[: mask.shape[0], : mask.shape[1]]
+    return np.asarray(fine & mask)
