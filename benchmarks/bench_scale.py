@@ -112,12 +112,12 @@ def _print(names: Sequence[str], costs: np.ndarray) -> None:
 
 
 def _slides(folder: Path, count: int, side_px: int) -> list[Entry]:
-    """Write slides of equal pixels under content of their own."""
-    found = []
-    for k in range(count):
-        path = write_slide(folder / f"{k}.tif", side_px + 256 * k, LEVELS)
-        found.append(Entry(path, f"P{k}"))
-    return found
+    """Write slides of equal pixels; bytes after the file's end make them others."""
+    first = write_slide(folder / "slide.tif", side_px, LEVELS).read_bytes()
+    paths = [folder / f"{k}.tif" for k in range(count)]
+    for k, path in enumerate(paths):
+        path.write_bytes(first + bytes([k]) * 64)
+    return [Entry(path, path.stem) for path in paths]
 
 
 def _arguments() -> argparse.Namespace:
