@@ -138,7 +138,7 @@ def test_a_table_that_cannot_be_meant_is_refused_before_anything_runs(
 FILES: dict[str, tuple[str, bytes, str]] = {
     "nothing": ("genes.csv", b"", r"genes\.csv cannot be read as a gene table"),
     "no sample": ("genes.csv", b"sample,TP53,EGFR\n", "only names of columns"),
-    "no text": ("genes.csv", bytes(range(256)), r"genes\.csv cannot be read as a gene"),
+    "no text": ("genes.csv", bytes(range(256)), r"genes\.csv is no text in UTF-8"),
     "a spreadsheet": ("genes.xlsx", b"PK\3\4" + bytes(50), "turns gene names .* dates"),
     "a pickle": ("genes.pkl", b"\x80\x04", "may run code when opened"),
     "no h5ad": ("genes.h5ad", b"text", r"genes\.h5ad"),
