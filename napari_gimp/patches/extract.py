@@ -77,9 +77,9 @@ def extract(
 
     What a store already holds comes first, in one step; each batch is stored
     before it is yielded. No step takes much longer than half a second, and closing
-    the iterator ends its threads, so that it can be cancelled. From the
-    first damaged tile on nothing is stored, since the file may be mended and its
-    fingerprint stay the same.
+    the iterator ends its threads, so that it can be cancelled. From the first damaged
+    tile on nothing is stored, since the file may be mended and its fingerprint stay
+    the same.
 
     Parameters
     ----------
@@ -105,50 +105,64 @@ def extract(
         If memory is short for a quarter of a batch.
     """
     _check(patches, encoder, batch_size)
-    encoder = encoder.to(device)
+    work = _Work(source, patches, encoder.to(device), batch_size, device)
     features = np.full((len(patches), encoder.width), np.nan, dtype=np.float32)
     stored = _stored(source, patches, encoder, store)
     known = _known(stored)
-    start = len(known)
-    if start:
-        features[:start] = known
-        yield Extracted(start, len(patches), slice(0, start), features)
-    began = time.perf_counter()
-    with closing(_encoded(source, patches, encoder, start, batch_size, device)) as new:
-        done = start
-        for batch in new:
-            if batch is None:
-                yield Extracted(done, len(patches), slice(done, done), features)
-                continue
-            rows, features[rows] = batch[0], batch[1]
-            done = rows.stop
-            if stored and not source.damage:
-                stored.write(rows.start, features[rows])
-            yield Extracted(done, len(patches), rows, features)
-    remember_rate(
-        encoder.fingerprint,
-        device,
-        patches=len(patches) - start,
-        seconds=time.perf_counter() - began,
-    )
+    if len(known):
+        features[: len(known)] = known
+        yield Extracted(len(known), len(patches), slice(0, len(known)), features)
+    for rows in work.encode_from(len(known), features):
+        if stored and not source.damage and rows.stop > rows.start:
+            stored.write(rows.start, features[rows])
+        yield Extracted(rows.stop, len(patches), rows, features)
 
 
-def _encoded(
-    source: SlideSource,
-    patches: PatchGrid,
-    encoder: Encoder,
-    start: int,
-    batch_size: int | None,
-    device: str,
-) -> Generator[tuple[slice, Features] | None]:
-    """Yield rows and their features from row `start` on, None where it takes long."""
-    size = batch_size or fitting_batch(encoder, device)
-    empty = pinned if device.startswith("cuda") else None
-    batches = read_batches(
-        source, patches, encoder, start=start, batch_size=size, empty=empty
-    )
-    with closing(batches):
-        yield from encode_batches(encoder, batches, device=device, batch_size=size)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be encoded, and how; fields as the parameters of `extract`."""
+
+    source: SlideSource
+    patches: PatchGrid
+    encoder: Encoder
+    batch_size: int | None
+    device: str
+
+    def encode_from(self, start: int, features: Features) -> Generator[slice]:
+        """Fill `features` from row `start` on, yielding the rows of each batch.
+
+        Rows are empty where a batch takes long. How fast it went is remembered,
+        without what the caller does in between.
+        """
+        done, spent = start, 0.0
+        with closing(self._batches(start)) as batches:
+            while done < len(self.patches):
+                began = time.perf_counter()
+                batch = next(batches)
+                spent += time.perf_counter() - began
+                rows = slice(done, done)
+                if batch is not None:
+                    rows, features[batch[0]] = batch
+                done = rows.stop
+                yield rows
+        remember_rate(
+            self.encoder.fingerprint, self.device, patches=done - start, seconds=spent
+        )
+
+    def _batches(self, start: int) -> Generator[tuple[slice, Features] | None]:
+        size = self.batch_size or fitting_batch(self.encoder, self.device)
+        read = read_batches(
+            self.source,
+            self.patches,
+            self.encoder,
+            start=start,
+            batch_size=size,
+            empty=pinned if self.device.startswith("cuda") else None,
+        )
+        with closing(read):
+            yield from encode_batches(
+                self.encoder, read, device=self.device, batch_size=size
+            )
 
 
 def _check(patches: PatchGrid, encoder: Encoder, batch_size: int | None) -> None:

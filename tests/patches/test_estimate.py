@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from napari_gimp.geometry import Grid
+from napari_gimp.patches import extract as extraction
 from napari_gimp.patches.estimate import RATES_FILE, estimate, remember_rate
 from napari_gimp.patches.extract import extract_all
 from napari_gimp.patches.grid import lay_patches
@@ -42,6 +45,22 @@ def test_the_time_grows_with_the_patches(encoder) -> None:
     remember_rate(encoder.fingerprint, "cpu", patches=400, seconds=2.0)
 
     assert estimate(1000, encoder, device="cpu", batch_size=64).seconds == 5.0
+
+
+def test_what_the_caller_does_between_steps_is_not_counted(
+    noise_slide, encoder, monkeypatch
+) -> None:
+    ticks = itertools.count(step=0.5)
+    pauses = []
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks) + 1000.0 * len(pauses))
+    monkeypatch.setattr(extraction, "time", clock)
+    patches = whole(noise_slide)
+
+    steps = extraction.extract(noise_slide, patches, encoder, batch_size=32)
+    done = [pauses.append(step.rows) for step in steps]
+
+    told = estimate(len(patches), encoder, device="cpu")
+    assert told.seconds == pytest.approx(0.5 * len(done))
 
 
 def test_rates_of_other_devices_and_encoders_do_not_count(encoder) -> None:
