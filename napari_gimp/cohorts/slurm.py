@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d\d?(:\d\d){0,2}")
 """Minutes, MM:SS, HH:MM:SS, or days before a dash, as sbatch takes them."""
 LOOK_S = 30.0
 """Between two questions to Slurm whether jobs are left."""
+SUBMIT_S = 600.0
+"""A busy Slurm may take minutes to accept a job, not longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ class Slurm:
         _check("gpus", self.gpus, self.gpus >= 0, "0 or more")
         fits = bool(TIME.fullmatch(self.time))
         _check("time", self.time, fits, "HH:MM:SS or D-HH:MM:SS, such as 04:00:00")
-        sized = bool(re.fullmatch(r"\d+(\.\d+)? ?[MGT]i?B", self.memory))
+        sized = bool(re.fullmatch(r"\d+(\.\d+)? ?[MGT]i?B?", self.memory))
         _check("memory", self.memory, sized, "a size such as 16GB")
 
 
@@ -125,12 +127,13 @@ class _Watch:
     jobs: SLURMCluster
     client: Client
     asked: Slurm
-    next_look: float = field(default_factory=lambda: time.monotonic() + LOOK_S)
+    begun: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
-        if time.monotonic() < self.next_look:
+        if time.monotonic() < self.looked + LOOK_S:
             return
-        self.next_look = time.monotonic() + LOOK_S
+        self.looked = time.monotonic()
         if self.client.scheduler_info()["workers"] or self._queued():
             return
         raise ClusterError(
@@ -142,11 +145,22 @@ class _Watch:
 
     def _queued(self) -> bool:
         ids = [job.job_id for job in self.jobs.workers.values() if job.job_id]
-        if not ids:
-            return False
-        words = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(ids)}"]
-        said = subprocess.run(words, capture_output=True, text=True, check=False)
-        return bool(said.stdout.strip())
+        if not ids:  # sbatch has not answered yet
+            return time.monotonic() < self.begun + SUBMIT_S
+        return _in_queue(ids)
+
+
+def _in_queue(ids: Sequence[str]) -> bool:
+    """Whether Slurm knows one of some jobs; also where it is too busy to say."""
+    words = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(ids)}"]
+    try:
+        said = subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=LOOK_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    unknown = "Invalid job id" in said.stderr
+    return bool(said.stdout.strip()) or bool(said.returncode and not unknown)
 
 
 def _check(name: str, value: object, fits: bool, right: str) -> None:

@@ -12,7 +12,7 @@ from napari_gimp.cli import main
 from napari_gimp.cohorts.extraction import Recipe
 from napari_gimp.cohorts.features import extract_manifest
 from napari_gimp.cohorts.manifest import Entry
-from napari_gimp.cohorts.slurm import Slurm, slurm_workers, start
+from napari_gimp.cohorts.slurm import Slurm, _in_queue, slurm_workers, start
 from napari_gimp.errors import ClusterError
 from small_slides import entries_of, write_slide
 from stand_in_slurm import write_slurm
@@ -40,7 +40,7 @@ def test_a_jobs_script_asks_for_what_was_said(tmp_path: Path) -> None:
         logs=tmp_path,
         partition="gpu",
         time="1-00:00:00",
-        memory="32GB",
+        memory="32G",
         cores=8,
         gpus=1,
     )
@@ -91,12 +91,28 @@ def test_jobs_that_die_at_once_end_the_run_with_where_to_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (slurm / "sbatch").write_text("#!/bin/bash\necho Submitted batch job 99999999\n")
-    monkeypatch.setattr("napari_gimp.cohorts.slurm.LOOK_S", 0.1)
+    monkeypatch.setattr("napari_gimp.cohorts.slurm.LOOK_S", 1.0)
     with (
         slurm_workers(Slurm(logs=tmp_path / "logs")) as jobs,
         pytest.raises(ClusterError, match=r"No job of the 1 is left.*logs has what"),
     ):
         list(extract_manifest(entries, make_recipe(), cluster=jobs))
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ("echo 17", True),
+        ("exit 0", False),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", False),
+        ("echo Unable to contact slurm controller >&2; exit 1", True),
+    ],
+)
+def test_a_slurm_that_cannot_answer_does_not_end_the_run(
+    answer: str, left: bool, slurm: Path
+) -> None:
+    (slurm / "squeue").write_text(f"#!/bin/bash\n{answer}\n")
+    assert _in_queue(["17", "18"]) is left
 
 
 def test_what_slurm_refuses_is_told_before_anything_runs(
