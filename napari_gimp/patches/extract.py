@@ -77,9 +77,8 @@ def extract(
 
     What a store already holds comes first, in one step; each batch is stored
     before it is yielded. No step takes much longer than half a second, and closing
-    the iterator ends its threads, so that it can be cancelled. From the first damaged
-    tile on nothing is stored, since the file may be mended and its fingerprint stay
-    the same.
+    the iterator ends its threads. From the first damaged tile on nothing is stored,
+    since the file may be mended and its fingerprint stay the same.
 
     Parameters
     ----------
@@ -92,8 +91,7 @@ def extract(
     store
         Where to look for features and to keep them; None keeps nothing.
     batch_size
-        Patches per step; None for as many as memory takes. Where it takes fewer, the
-        encoder is called with the half, then with a quarter.
+        Patches per step; None for as many as memory takes, and fewer if it does not.
     device
         Where the encoder runs.
 
