@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSignalBlocker, QTimer
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QPushButton, QSpinBox
 
 from napari_gimp._qt.parts import Dock, Notice, allow, quiet, row
@@ -145,13 +145,9 @@ class PatchChoice:
     def _show_plan(self) -> None:
         """Show the plan's numbers, as after a remedy."""
         plan = self.session.plan
-        for field, number in (
-            (self.stride, plan.stride_um or 0),
-            (self.least, round(plan.min_tissue * 100)),
-        ):
-            field.blockSignals(True)
-            field.setValue(number)
-            field.blockSignals(False)
+        with QSignalBlocker(self.stride), QSignalBlocker(self.least):
+            self.stride.setValue(plan.stride_um or 0)
+            self.least.setValue(round(plan.min_tissue * 100))
 
     def _count(self) -> None:
         self._soon.stop()
