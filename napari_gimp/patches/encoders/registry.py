@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_gimp.errors import EncoderError
+from napari_gimp.patches.encoders.bfloat16 import ENDING, in_bfloat16
 from napari_gimp.patches.encoders.embedded import (
     WEIGHTS,
     embedded_names,
@@ -110,7 +111,8 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
         An included encoder; a preset ("uni"); a preset from your own file
         ("uni=FILE"); a pretrained network of timm ("timm:NAME@0.5"); features of
         another tool ("imported:uni2:1536"); or the path of a file or folder. All but
-        the included ones may end in @UM_PER_PX.
+        the included ones may end in @UM_PER_PX; with "+bf16" behind it, an encoder
+        computes in bfloat16.
     folder
         Where included encoders are.
 
@@ -121,6 +123,8 @@ def load_encoder(name: str = "default", *, folder: Path = WEIGHTS) -> Encoder:
     """
     if name in embedded_names(folder):
         return load_embedded(name, folder=folder)
+    if name.endswith(ENDING) and not Path(name).exists():
+        return in_bfloat16(load_encoder(name.removesuffix(ENDING), folder=folder))
     plain, mpp = _split_mpp(name)
     if plain.startswith("timm:"):
         return _load_timm(plain.removeprefix("timm:"), mpp)
