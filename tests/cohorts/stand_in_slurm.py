@@ -32,7 +32,7 @@ exit 0
 """
 SCANCEL = """#!/bin/bash
 echo "$1" >> "{folder}/cancelled"
-kill -- "-$1" 2>/dev/null || exit 1
+kill -KILL -- "-$1" 2>/dev/null || exit 1
 """
 
 
