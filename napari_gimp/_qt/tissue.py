@@ -108,6 +108,7 @@ class TissueChoice:
         for region in (self.include, self.exclude):
             region.changed.connect(self._take_regions)
             region.failed.connect(self._say_error)
+            region.began.connect(self._show)
         self.outline.toggled.connect(self._show_outline)
         self.edit.clicked.connect(self._edit)
         self.reset.clicked.connect(self._reset)
@@ -129,6 +130,9 @@ class TissueChoice:
         """Return why an analysis cannot start, "" if it can."""
         if self.brush.is_waiting or self._is_keeping():
             return "The tissue that you painted is being kept."
+        reading = self.include.reading or self.exclude.reading
+        if reading or self.searching is not None or self.is_about_to_look:
+            return "The tissue is still being looked for."
         return self._error
 
     def take_whole_slide(self) -> None:
@@ -147,6 +151,7 @@ class TissueChoice:
 
     def _look_soon(self) -> None:
         self._soon.start()
+        self.changed.emit()
 
     def _look(self) -> None:
         """Look for tissue if anything that it depends on has changed."""
@@ -157,6 +162,7 @@ class TissueChoice:
         self._follow_plan()
         wanted, last, found = self._want(), self._wanted, self.found
         if wanted is not None and _same(wanted, last):
+            self.changed.emit()
             return
         self._wanted = wanted
         if wanted is None:

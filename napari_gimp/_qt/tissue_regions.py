@@ -38,6 +38,8 @@ class RegionRow:
         What the file is for, what holds without one.
     """
 
+    began = Signal()
+    """A file is being read."""
     changed = Signal()
     """Another file that can be read, or another class."""
     failed = Signal(Exception)
@@ -95,6 +97,7 @@ class RegionRow:
         self._dock.hear(job.event, take, thread="main")
         self._dock.hear(job.failed, fail, thread="main")
         job.start()
+        self.began.emit()
 
     def _take(self, number: int, labels: Mapping[str, int]) -> None:
         if self.reading is None or self.reading.number != number:

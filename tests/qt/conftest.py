@@ -150,12 +150,17 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def analyse(
-    viewer: Any, make_slide: Callable[..., Path], model: Path, events: list[Event]
+    viewer: Any,
+    make_slide: Callable[..., Path],
+    model: Path,
+    events: list[Event],
+    settle: Callable[[AnalyseDock], None],
 ) -> Any:
     """An Analyse dock that is ready to run and would find `events`."""
     dock = AnalyseDock(viewer, analyse=lambda request: iter(events))
     show_slide(viewer, make_slide())
     dock.model.choose(model)
+    settle(dock)
     assert dock.obstacle() == ""
     return dock
 

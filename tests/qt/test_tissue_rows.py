@@ -250,8 +250,10 @@ def test_a_painting_is_recalled_when_the_slide_is_opened_the_next_time(
     assert dock.session.tissue is None
 
     show_slide(viewer, slide)
+    assert "still being looked for" in dock.obstacle()
     settle(dock)
 
+    assert dock.run.isEnabled()
     assert area_mm2(dock) == pytest.approx(AREA_MM2 / 2, rel=0.03)
     assert dock.request().plan.tissue is not None
 
@@ -318,6 +320,20 @@ def test_annotations_limit_the_tissue_by_file_and_class(
     settle(dock)
     assert dock.request().plan.exclude == (path,)
     assert area_mm2(dock) == 0
+
+
+def test_no_run_begins_before_the_annotations_count(
+    dock: AnalyseDock, tmp_path: Path, settle: Settle
+) -> None:
+    path = square_annotations(tmp_path / "a.geojson", Tumor=(512, 512, 1280, 2048))
+
+    dock.tissue.include.field.set_path(path)
+    assert "still being looked for" in dock.obstacle()
+    assert not dock.run.isEnabled()
+    settle(dock)
+
+    assert dock.run.isEnabled()
+    assert dock.request().plan.include == (path,)
 
 
 def test_a_file_that_is_no_annotation_is_told_and_not_used(

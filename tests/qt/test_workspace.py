@@ -44,6 +44,7 @@ def test_a_prepared_workspace_runs_once_the_table_is_read(
     deliver: Callable[[Any], None],
     tmp_path: Path,
     events: list[Event],
+    settle: Callable[[Any], None],
 ) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "card.json").write_text("{}")
@@ -63,6 +64,7 @@ def test_a_prepared_workspace_runs_once_the_table_is_read(
 
     workspace.prepare(genes=make_table("A", "B"), sample="B", start=True)
     deliver(analyse.genes.reading)
+    settle(analyse)
     job = analyse.session.job
     go_on.set()
     deliver(job)
