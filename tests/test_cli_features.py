@@ -60,7 +60,7 @@ def test_a_bad_slide_is_told_at_the_end_with_exit_2(
     assert features(manifest, "--out", tmp_path / "store") == 2
     said = capsys.readouterr()
     assert "3 slides: 2 done, 1 failed" in said.out
-    assert "1 of 3 slides have no features" in said.err
+    assert "1 of 3 slides have no whole features" in said.err
     assert str(tmp_path / "P2" / "a.tif") in said.err
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_slide_is_counted_not_kept_and_told_with_exit_2(
     said = capsys.readouterr()
     *_, damaged = json.loads(said.out)
     assert damaged["state"] == "damaged"
-    assert "1 of 3 slides have no features" in said.err
+    assert "1 of 3 slides have no whole features" in said.err
     assert "a.tif: 1 tile could not be decoded" in said.err
     (key,) = {path.stem for path in store.glob("*.zarr")} & {damaged["key"]}
     entry = zarr.open_group(store / f"{key}.zarr", mode="r")

@@ -116,7 +116,7 @@ def test_every_good_slide_is_done_and_every_bad_one_says_why(cohort: Cohort) -> 
     for name, said in BAD.items():
         assert said in reasons[name]
         assert said in cohort.told.err
-    assert "3 of 12 slides have no features" in cohort.told.err
+    assert "3 of 12 slides have no whole features" in cohort.told.err
 
 
 def test_a_second_run_finds_everything_and_writes_nothing(cohort: Cohort) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from napari_gimp.cohorts.extraction import Recipe, reason
-from napari_gimp.cohorts.manifest import Entry, problem, shared
+from napari_gimp.cohorts.manifest import Entry, problem, shared, twice
 from napari_gimp.cohorts.plans import plan_for
 from napari_gimp.errors import CohortError
 
@@ -48,7 +48,7 @@ def inspect_slides(
 
 
 def check_leaks(inspected: Sequence[Inspected]) -> None:
-    """Refuse one slide, under whatever name, as that of two patients.
+    """Refuse one slide, under whatever names, of two patients or twice of one.
 
     Raises
     ------
@@ -56,13 +56,27 @@ def check_leaks(inspected: Sequence[Inspected]) -> None:
         Naming the files and the patients.
     """
     known = [one for one in inspected if one.fingerprint and one.entry.patient]
-    leaks = shared((one.fingerprint, one.entry.patient) for one in known)
-    if leaks:
-        same = [_names(known, fingerprint) for fingerprint in leaks]
-        raise CohortError(
-            f"{problem('slides of equal content under two patients', same)}. A model "
-            "would be tested on what it was trained on: mend the manifest."
-        )
+    _refuse(
+        "slides of equal content under two patients",
+        [_names(known, name) for name in shared(_owned(known))],
+        "A model would be tested on what it was trained on: mend the manifest.",
+    )
+    _refuse(
+        "slides that are named more than once",
+        [_names(known, name) for name, _ in twice(_owned(known))],
+        "Their patches would count more than others: leave the copies out, and name "
+        "a DICOM slide by its folder.",
+    )
+
+
+def _owned(inspected: Sequence[Inspected]) -> list[tuple[str, str]]:
+    """Return content and patient of each slide."""
+    return [(one.fingerprint, one.entry.patient) for one in inspected]
+
+
+def _refuse(what: str, same: Sequence[str], why: str) -> None:
+    if same:
+        raise CohortError(f"{problem(what, same)}. {why}")
 
 
 def _inspect(entry: Entry, recipe: Recipe) -> Inspected:

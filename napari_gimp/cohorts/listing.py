@@ -18,6 +18,8 @@ SLIDE_SUFFIXES = (
 def list_slides(named: Iterable[Path | str]) -> tuple[Entry, ...]:
     """Return the slides that some paths name, each once, in their order.
 
+    What a manifest says of a slide holds, also where a folder or pattern names it too.
+
     Parameters
     ----------
     named
@@ -29,7 +31,10 @@ def list_slides(named: Iterable[Path | str]) -> tuple[Entry, ...]:
     CohortError
         If a pattern or folder holds no slide, or a manifest cannot be used.
     """
-    found = {entry.slide: entry for path in named for entry in _entries(Path(path))}
+    found: dict[Path, Entry] = {}
+    for entry in (entry for path in named for entry in _entries(Path(path))):
+        if entry.slide not in found or not found[entry.slide].row:
+            found[entry.slide] = entry
     return tuple(found.values())
 
 

@@ -26,12 +26,14 @@ from dataclasses import dataclass, field
 from glob import glob, has_magic
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_gimp.errors import CohortError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 SUFFIXES = (".csv", ".tsv", ".txt")
 AREAS = ("tissue", "include", "exclude")
@@ -170,7 +172,7 @@ def matches(cell: str, base: Path) -> tuple[Path, ...]:
     return tuple(Path(name).resolve() for name in sorted(found))
 
 
-def twice(values: Iterable[str]) -> list[str]:
+def twice(values: Iterable[T]) -> list[T]:
     """Return the values, empty ones apart, that occur more than once."""
     return [value for value, n in Counter(values).items() if n > 1 and value]
 

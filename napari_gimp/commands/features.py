@@ -77,7 +77,7 @@ def features_(arguments: argparse.Namespace) -> None:
             )
             _follow(steps, entries, last)
     finally:
-        if last:
+        if any(state.state is not State.QUEUED for state in last.values()):
             ends += [_ended(last.get(k), k) for k in range(len(entries))]
             if arguments.json:
                 _print_json(entries, ends, recipe.plan)
@@ -179,13 +179,14 @@ def _ended(state: SlideState | None, number: int) -> SlideState:
 
 
 def _raise_failures(entries: Sequence[Entry], ends: Sequence[SlideState]) -> None:
-    """Tell which slides have no features in the store, and why."""
+    """Tell which slides have no whole features in the store, and why."""
     lost = [state for state in ends if state.state not in (State.DONE, State.STORED)]
     if lost:
         reasons = [f"{entries[s.number].slide}: {s.text or s.state}" for s in lost]
+        rest = ": the others are in the store" if len(lost) < len(ends) else ""
+        slides = "slide has" if len(ends) == 1 else "slides have"
         raise CohortError(
-            f"{len(lost)} of {len(entries)} slides have no features:\n- "
+            f"{len(lost)} of {len(ends)} {slides} no whole features:\n- "
             + "\n- ".join(reasons)
-            + "\nMend them or leave them out, and run the command again: the others "
-            "are in the store."
+            + f"\nMend them or leave them out, and run the command again{rest}."
         )

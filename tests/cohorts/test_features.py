@@ -137,6 +137,25 @@ def test_one_slide_under_two_names_and_patients_is_a_leak(
     assert not make_recipe().store.exists()
 
 
+def test_a_slide_and_its_copy_do_not_count_twice_for_a_patient(
+    entries: list[Entry], make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.tif"
+    copy.write_bytes(entries[0].slide.read_bytes())
+    with pytest.raises(CohortError, match=r"more than once.*s0\.tif of P0 = copy\.tif"):
+        list(extract_manifest([*entries, Entry(copy, "P0")], make_recipe()))
+
+
+def test_copies_of_slides_of_nobody_are_no_leak(
+    entries: list[Entry], make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.tif"
+    copy.write_bytes(entries[0].slide.read_bytes())
+    unnamed = [Entry(entries[0].slide), Entry(copy)]
+    states = extract_manifest(unnamed, make_recipe())
+    assert ends(states) == [State.DONE, State.STORED]
+
+
 def test_an_encoder_with_other_weights_is_refused(
     entries: list[Entry], make_recipe: MakeRecipe
 ) -> None:

@@ -127,6 +127,16 @@ def test_folders_patterns_and_manifests_make_one_list(folder: Path) -> None:
     assert [e.patient for e in found] == ["", "", "P1", ""]
 
 
+@pytest.mark.parametrize("manifest_first", [True, False])
+def test_what_a_manifest_says_of_a_slide_holds_beside_a_folder(
+    folder: Path, manifest_first: bool
+) -> None:
+    path = manifest(folder, "patient,slide,mpp", "P1,a/1.svs,0.25")
+    named = [path, folder / "a"] if manifest_first else [folder / "a", path]
+    said = {e.slide.name: (e.patient, e.mpp) for e in list_slides(named)}
+    assert said == {"1.svs": ("P1", 0.25), "2.svs": ("", None)}
+
+
 def test_a_folder_that_is_a_slide_is_not_looked_into(folder: Path) -> None:
     (folder / "s.zarr").mkdir()
     (folder / "s.zarr" / "zarr.json").write_text('{"node_type": "group"}')
