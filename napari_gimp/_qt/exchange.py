@@ -172,9 +172,6 @@ class ImportPanel(QWidget):
             self._read(replace(self._asked, **said))
             self._show()
 
-    def _correct_unit(self) -> None:
-        self._correct(unit=self.unit.currentData())
-
     def _correct_side(self) -> None:
         shown = self.taken.meaning.patch_um.value if self.taken else 0.0
         if abs(self.side.value() - shown) > 0.005:

@@ -140,8 +140,8 @@ def export_features_(arguments: argparse.Namespace) -> None:
         print(json.dumps(written, indent=1))
     if damaged:
         raise StoreError(
-            f"{len(damaged)} damaged entries of {arguments.store} were left out: "
-            f"{', '.join(damaged)}; extract or import those again"
+            f"of {arguments.store} was left out what is damaged: {', '.join(damaged)}; "
+            "extract or import that again"
         )
     if not written:
         raise StoreError(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from napari_gimp.patches.annotations import Mask
 from napari_gimp.patches.brightfield import Rgb
 
 Density = NDArray[np.float32]
+T = TypeVar("T")
 
 SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 0.02}
 """A pen's mark is larger; red needs most, since a vessel's red cells are as red."""
@@ -30,41 +33,48 @@ STRIP_ROWS = 64
 """So many rows at a time stay in the processor's cache."""
 
 
-def optical_density(rgb: NDArray[np.uint8]) -> Density:
+def optical_density(rgb: Rgb) -> Density:
     """Return -log10(light / glass), (rows, cols, 3), 0 where lighter than glass.
 
     Glass is the slide's own: the median of its brightest grey pixels, or 243 where
     it shows none.
     """
-    least, most = extremes(rgb)
-    bright = (least >= 200) & (most - least < 16)
-    enough = bright.mean() > 0.01
+    counts = np.sum(in_strips(partial(_count_glass, rgb), len(rgb)), axis=0)
+    seen = counts[0].sum() > 0.01 * rgb[..., 0].size
     light = np.arange(1, 257, dtype=np.float32)
-    glass = [
-        np.float32(_median(rgb[..., k][bright]) + 1 if enough else 244)
-        for k in range(3)
-    ]
+    glass = [np.float32(_median(of) + 1 if seen else 244) for of in counts]
     of_value = [np.maximum(-np.log10(light / own), 0) for own in glass]
     density: Density = np.empty((*rgb.shape[:2], 3), dtype=np.float32)
 
-    def fill(start: int) -> None:
-        strip = slice(start, start + STRIP_ROWS)
+    def fill(strip: slice) -> None:
         for k in range(3):
             density[strip, :, k] = of_value[k][rgb[strip, :, k]]
 
-    _in_strips(fill, len(rgb))
+    in_strips(fill, len(rgb))
     return density
 
 
-def _in_strips(fill: Callable[[int], None], rows: int) -> None:
+def _count_glass(rgb: Rgb, strip: slice) -> NDArray[np.int64]:
+    """Return how often (3, 256) each value is that of a bright grey pixel."""
+    part = rgb[strip]
+    least, most = extremes(part)
+    bright = (least >= 200) & (most - least < 16)
+    return np.stack(
+        [np.bincount(part[..., k][bright], minlength=256) for k in range(3)]
+    )
+
+
+def in_strips(work: Callable[[slice], T], rows: int, step: int = STRIP_ROWS) -> list[T]:
+    """Return what is made of each strip of so many rows, in several threads."""
+    strips = [slice(k, min(k + step, rows)) for k in range(0, rows, step)]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        list(pool.map(fill, range(0, rows, STRIP_ROWS)))
+        return list(pool.map(work, strips))
 
 
-def _median(values: NDArray[np.uint8]) -> float:
-    """Return the median of many bytes, by counting."""
-    below = np.bincount(values, minlength=256).cumsum()
-    middle = (len(values) - 1) // 2, len(values) // 2
+def _median(counts: NDArray[np.int64]) -> float:
+    """Return the median of bytes that are counted."""
+    below = counts.cumsum()
+    middle = (int(below[-1]) - 1) // 2, int(below[-1]) // 2
     return float(np.mean([np.searchsorted(below, k, side="right") for k in middle]))
 
 
@@ -85,13 +95,13 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
     rows = len(density)
     signs = np.empty((8, *density.shape[:2]), dtype=bool)
 
-    def fill(start: int) -> None:
-        first, stop = max(start - 1, 0), min(start + STRIP_ROWS, rows)
-        smooth = (_smooth(density[first : stop + 1, :, k]) for k in range(3))
-        part = slice(start - first, stop - first)
-        signs[:, start:stop] = _signs(*(channel[part] for channel in smooth))
+    def fill(strip: slice) -> None:
+        first, stop = max(strip.start - 1, 0), strip.stop + 1
+        smooth = (_smooth(density[first:stop, :, k]) for k in range(3))
+        part = slice(strip.start - first, strip.stop - first)
+        signs[:, strip] = _signs(*(channel[part] for channel in smooth))
 
-    _in_strips(fill, rows)
+    in_strips(fill, rows)
     cell_mm2 = cell_um[0] * cell_um[1] / 1e6
     found = {
         reason: _strokes(signs[2 * k], signs[2 * k + 1], int(mm2 / cell_mm2))
@@ -135,7 +145,7 @@ def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
     found = np.zeros_like(weak)
     if not (strong & weak).any():
         return found
-    box = _box(weak)
+    box = around(weak, RIM_CELLS)
     pieces, count = label(weak[box])
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     kept = np.zeros(count + 1, dtype=bool)
@@ -146,12 +156,12 @@ def _strokes(weak: Mask, strong: Mask, smallest: int) -> Mask:
     return found
 
 
-def _box(mask: Mask) -> tuple[slice, slice]:
-    """Return where there is anything, with room for a rim."""
+def around(mask: Mask, rim: int) -> tuple[slice, slice]:
+    """Return where there is anything, and so many cells about it."""
     rows, cols = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     return (
-        slice(max(int(rows[0]) - RIM_CELLS, 0), int(rows[-1]) + RIM_CELLS + 1),
-        slice(max(int(cols[0]) - RIM_CELLS, 0), int(cols[-1]) + RIM_CELLS + 1),
+        slice(max(int(rows[0]) - rim, 0), int(rows[-1]) + rim + 1),
+        slice(max(int(cols[0]) - rim, 0), int(cols[-1]) + rim + 1),
     )
 
 

@@ -190,11 +190,7 @@ def _stored(
 
 
 def _known(stored: StoredFeatures | None) -> Features:
-    """Return the stored rows up to the first that is not there.
-
-    Two extractions that write the same chunk at once can lose rows of each other,
-    and one that is stopped does not write its own again.
-    """
+    """Return the stored rows up to the first that is not there, or is damaged."""
     if stored is None:
         return np.empty((0, 0), np.float32)
     rows = stored.read()

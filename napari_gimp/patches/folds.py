@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_gimp.geometry import YX
 from napari_gimp.patches.annotations import Mask
+from napari_gimp.patches.artefacts import STRIP_ROWS, in_strips
 
 Density = NDArray[np.float32]
 Points = NDArray[np.int64]
@@ -80,11 +81,16 @@ def _coarse(density: Density, tissue: Mask, step: int) -> tuple[Density, Mask]:
     rows, cols = (side // step for side in tissue.shape)
     mean = np.zeros((rows, cols, 3), np.float32)
     share = np.zeros((rows, cols), np.float32)
-    for y in range(step):
-        for x in range(step):
-            part = slice(y, rows * step, step), slice(x, cols * step, step)
-            mean += density[part]
-            share += tissue[part]
+
+    def add(strip: slice) -> None:
+        first, stop = strip.start * step, strip.stop * step
+        for y in range(step):
+            for x in range(step):
+                part = slice(first + y, stop, step), slice(x, cols * step, step)
+                mean[strip] += density[part]
+                share[strip] += tissue[part]
+
+    in_strips(add, rows, step=STRIP_ROWS // step or 1)
     mean /= step**2
     return mean, share >= step**2 / 2
 

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from napari_gimp.geometry import YX, Grid
 from napari_gimp.patches.artefacts import (
     Density,
+    around,
     extremes,
     find_artefacts,
+    in_strips,
     optical_density,
 )
-from napari_gimp.patches.brightfield import is_colour, overview_rgb
+from napari_gimp.patches.brightfield import Rgb, is_colour, overview_rgb
 from napari_gimp.patches.focus import find_blurred
 from napari_gimp.patches.folds import find_folds
 from napari_gimp.patches.without_colour import absorbing, is_bright_ground, shining
@@ -97,7 +99,7 @@ class Tissue:
     @property
     def area_mm2(self) -> float:
         """Area of the tissue, mm2."""
-        return float(self.mask.sum()) * _cell_mm2(self.grid.cell_um)
+        return _mm2(self.mask, self.grid.cell_um)
 
 
 def find_tissue(source: SlideSource) -> Tissue:
@@ -116,7 +118,7 @@ def find_tissue(source: SlideSource) -> Tissue:
     if not is_colour(source):
         return _tissue_without_colour(*overview(source, mpp))
     pixels, grid = overview_rgb(source, mpp)
-    dark = float((extremes(pixels)[1] < DARK).mean())
+    dark = _dark_part(pixels)
     if dark > DARK_GROUND:
         return replace(_tissue_without_colour(pixels, grid), dark=dark)
     density = optical_density(pixels)
@@ -124,7 +126,7 @@ def find_tissue(source: SlideSource) -> Tissue:
     brown = _brown(density, mask)
     del pixels, density
     focus = find_blurred(source, mask, grid)
-    excluded[BLURRED] = float(focus.blurred.sum()) * _cell_mm2(grid.cell_um)
+    excluded[BLURRED] = _mm2(focus.blurred, grid.cell_um)
     mask &= ~focus.blurred
     return Tissue(mask, grid, MappingProxyType(excluded), brown, dark, focus.told)
 
@@ -159,15 +161,15 @@ def given_tissue(source: SlideSource, mask: Mask) -> Tissue:
     if not is_colour(source):
         return Tissue(mask, grid)
     pixels, _ = overview_rgb(source, grid.cell_um[0])
-    dark = float((extremes(pixels)[1] < DARK).mean())
-    return Tissue(mask, grid, brown=brown_part(pixels, mask), dark=dark)
+    brown = brown_part(pixels, mask)
+    return Tissue(mask, grid, brown=brown, dark=_dark_part(pixels))
 
 
 def _tissue_without_colour(pixels: Pixels, grid: Grid) -> Tissue:
     bright = is_bright_ground(pixels)
     found = absorbing(pixels) if bright else shining(pixels)
     mask = _clean(found, np.zeros_like(found), grid.cell_um)
-    specks = float((found & ~mask).sum()) * _cell_mm2(grid.cell_um)
+    specks = _mm2(found & ~mask, grid.cell_um)
     excluded = dict.fromkeys(REASONS, 0.0) | {"specks": specks}
     dark = 0.0 if bright else float((~mask).mean())
     return Tissue(mask, grid, MappingProxyType(excluded), dark=dark)
@@ -188,12 +190,22 @@ def brown_part(rgb: NDArray[np.uint8], mask: Mask) -> float:
     return _brown(optical_density(rgb), mask)
 
 
+def _dark_part(pixels: Rgb) -> float:
+    """Return which part of a picture (0 to 1) is black."""
+
+    def count(strip: slice) -> int:
+        return int(np.count_nonzero(extremes(pixels[strip])[1] < DARK))
+
+    return sum(in_strips(count, len(pixels))) / pixels[..., 0].size
+
+
 def _brown(density: Density, mask: Mask) -> float:
-    if not mask.any():
-        return 0.0
-    green, blue = density[..., 1], density[..., 2]
-    brown = mask & (blue > BROWN_OD) & (blue > BROWN_RATIO * green)
-    return float(brown.sum() / mask.sum())
+    def count(strip: slice) -> int:
+        green, blue = density[strip, :, 1], density[strip, :, 2]
+        brown = mask[strip] & (blue > BROWN_OD) & (blue > BROWN_RATIO * green)
+        return int(np.count_nonzero(brown))
+
+    return sum(in_strips(count, len(mask))) / (int(np.count_nonzero(mask)) or 1)
 
 
 def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, float]]:
@@ -219,15 +231,16 @@ def tissue_mask(rgb: NDArray[np.uint8], cell_um: YX) -> tuple[Mask, dict[str, fl
 def _stained(density: Density, cell_um: YX) -> tuple[Mask, dict[str, float]]:
     artefacts = find_artefacts(density, cell_um)
     mask = density[..., 1] > _threshold(density)
+    keep_out = np.zeros_like(mask)
     excluded = dict.fromkeys(REASONS, 0.0)
     for reason, found in artefacts.items():
-        excluded[reason] = float((mask & found).sum()) * _cell_mm2(cell_um)
+        excluded[reason] = _mm2(mask & found, cell_um)
         mask &= ~found
-    keep_out = np.logical_or.reduce(list(artefacts.values()))
+        keep_out |= found
     cleaned = _clean(mask, keep_out, cell_um)
-    excluded["specks"] = float((mask & ~cleaned).sum()) * _cell_mm2(cell_um)
+    excluded["specks"] = _mm2(mask & ~cleaned, cell_um)
     folds = find_folds(density, cleaned, cell_um, near=keep_out)
-    excluded[FOLDS] = float(folds.sum()) * _cell_mm2(cell_um)
+    excluded[FOLDS] = _mm2(folds, cell_um)
     return cleaned & ~folds, excluded
 
 
@@ -245,11 +258,19 @@ def _clean(mask: Mask, keep_out: Mask, cell_um: YX) -> Mask:
     from skimage.morphology import remove_small_holes, remove_small_objects
 
     cell = _cell_mm2(cell_um)
-    speck = min(SMALLEST_SPECK_MM2 / cell, SPECK_OF_ALL * mask.size)
-    large = remove_small_objects(mask, max_size=int(speck))
-    filled = remove_small_holes(large, max_size=int(LARGEST_HOLE_MM2 / cell))
-    return np.asarray(filled & ~keep_out)
+    speck = int(min(SMALLEST_SPECK_MM2 / cell, SPECK_OF_ALL * mask.size))
+    hole = int(LARGEST_HOLE_MM2 / cell)
+    clean = np.zeros_like(mask)
+    if mask.any():
+        box = around(mask, hole + 1)  # glass beside tissue is larger than a hole
+        large = remove_small_objects(mask[box], max_size=speck)
+        clean[box] = remove_small_holes(large, max_size=hole) & ~keep_out[box]
+    return clean
+
+
+def _mm2(mask: Mask, cell_um: YX) -> float:
+    return int(np.count_nonzero(mask)) * _cell_mm2(cell_um)
 
 
 def _cell_mm2(cell_um: YX) -> float:
-    return cell_um[0] * cell_um[1] / 1e6
+    return float(cell_um[0] * cell_um[1] / 1e6)

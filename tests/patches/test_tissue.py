@@ -39,6 +39,11 @@ def test_bare_glass_has_no_tissue() -> None:
     assert set(excluded) == set(REASONS)
 
 
+def test_glass_that_is_smaller_than_a_hole_is_no_tissue() -> None:
+    mask, _ = tissue_mask(glass(10, 12), CELL)
+    assert not mask.any()
+
+
 @pytest.mark.parametrize("colour", [PALE, PURPLE], ids=["pale", "dark"])
 def test_a_stained_disc_is_found_to_its_edge(colour: tuple[int, int, int]) -> None:
     image = glass()
