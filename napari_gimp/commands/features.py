@@ -124,8 +124,6 @@ def _follow(
         for state in steps:
             last[state.number] = state
             bar.to(*_progress(last, len(entries)))
-            if state.state is State.DAMAGED:
-                bar.say(f"warning: {state.text}")
 
 
 def _progress(last: Mapping[int, SlideState], count: int) -> tuple[int, int, str]:
@@ -182,7 +180,7 @@ def _raise_failures(entries: Sequence[Entry], ends: Sequence[SlideState]) -> Non
     """Tell which slides have no whole features in the store, and why."""
     lost = [state for state in ends if state.state not in (State.DONE, State.STORED)]
     if lost:
-        reasons = [f"{entries[s.number].slide}: {s.text or s.state}" for s in lost]
+        reasons = [_reason(entries[state.number].slide, state) for state in lost]
         rest = ": the others are in the store" if len(lost) < len(ends) else ""
         slides = "slide has" if len(ends) == 1 else "slides have"
         raise CohortError(
@@ -190,3 +188,7 @@ def _raise_failures(entries: Sequence[Entry], ends: Sequence[SlideState]) -> Non
             + "\n- ".join(reasons)
             + f"\nMend them or leave them out, and run the command again{rest}."
         )
+
+
+def _reason(slide: Path, state: SlideState) -> str:
+    return f"{slide}: {state.text.removeprefix(f'{slide.name}: ') or state.state}"
