@@ -189,8 +189,9 @@ class TissueChoice:
 
     def _leave_slide(self) -> None:
         self.brush.close(self._painting)
+        if self._keeping:  # it ends by itself: the next search may not cancel it
+            self.searching, self._keeping = None, False
         self._painting = self._set_aside = self.found = self._wanted = None
-        self._keeping = False
         self._is_other_slide, self._laid_out = False, self.session.mpp
         self.include.clear()
         self.exclude.clear()

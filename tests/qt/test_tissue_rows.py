@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.tissue import BACK, DONE, EDIT, RESET
 from napari_gimp._qt.tissue_brush import TISSUE
 from napari_gimp._qt.tissue_layers import OUTLINE
+from napari_gimp._qt.tissue_search import tissue_job
 from napari_gimp.errors import PatchError
 from napari_gimp.patches.plan import PatchPlan
 
@@ -208,14 +210,18 @@ def test_the_painting_is_set_aside_by_automatic_and_comes_back_on_request(
 
 
 def test_no_other_slide_takes_the_painting_and_it_is_there_again_afterwards(
-    viewer: Any, dock: AnalyseDock, tmp_path: Path, settle: Settle
+    viewer: Any, dock: AnalyseDock, tmp_path: Path, settle: Settle, qtbot: Any
 ) -> None:
     first = scene_of(viewer).slide_layer
     layer = erase(dock, 256, 640)
     dock.tissue.brush._pause.stop()  # the slide is left before the stroke was told
+    busy = threading.Event()  # ... and what was painted waits to be written
+    tissue_job(partial(busy.wait, 30)).start()
     show_slide(viewer, stained_slide(tmp_path / "patient-8.tif"))
     viewer.layers.remove(viewer.layers[-1])
     (second,) = show_slide(viewer, other_slide(tmp_path))
+    qtbot.waitUntil(lambda: dock.tissue.searching is not None, timeout=30_000)
+    busy.set()
     settle(dock)
     assert scene_of(viewer).slide_layer is second
     assert dock.session.plan.tissue is None
