@@ -21,6 +21,8 @@ LEAST_PATCHES = 32
 """Fewer tell how long it takes to start, not how fast it goes."""
 READ_AHEAD_BYTES = 160 << 20
 """Pixels, read and not yet encoded, that an extraction holds at most."""
+TILES_BYTES = 160 << 20
+"""Decoded tiles that it keeps for the next band at most: those that patches share."""
 TIMES_INPUT = 24
 """What a network holds at once, as a multiple of its input in floats: a PatchNet 4, a
 ResNet-50 10, a ViT-g with its wide layers 24."""
@@ -94,7 +96,7 @@ def estimate(
     batch = min(batch_size or 64, max(patches, 1)) * patch_bytes(encoder)
     return Estimate(
         seconds=None if rate is None else patches / rate,
-        memory_bytes=READ_AHEAD_BYTES + batch + features,
+        memory_bytes=READ_AHEAD_BYTES + TILES_BYTES + batch + features,
         disk_bytes=0 if store is None else features + patches * BYTES_PER_ROW,
         from_=_judged_from(rate, on, device),
     )

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_gimp.patches.brightfield import check_brightfield, eight_bits
-from napari_gimp.patches.estimate import READ_AHEAD_BYTES
+from napari_gimp.patches.estimate import READ_AHEAD_BYTES, TILES_BYTES
 from napari_gimp.patches.grid import PatchGrid
 from napari_gimp.slide.boxes import Box, paste
 from napari_gimp.slide.resample import Window
@@ -124,7 +124,8 @@ def read_batches(
     batches = _Batches(look, len(patches) - start, batch_size, empty or _plain)
     bands = deque(band_rows(patches, start, BAND_BYTES // batches.patch_bytes))
     reading: deque[tuple[slice, list[Future[None]]]] = deque()
-    with _readers(READERS if source.thread_safe else 1) as (pool, given_up):
+    readers = _readers(READERS if source.thread_safe else 1)
+    with source.passing(TILES_BYTES), readers as (pool, given_up):
         while bands or reading:
             while bands and (not reading or batches.room_for(bands[0])):
                 blocks = _blocks(look, patches, bands[0], batches, start)

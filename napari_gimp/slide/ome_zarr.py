@@ -29,7 +29,6 @@ from napari_gimp.slide.ome_zarr_store import (
 from napari_gimp.slide.resolution import from_file
 from napari_gimp.slide.source import Level, Pixels
 from napari_gimp.slide.tiled import SlideFacts, TiledSource
-from napari_gimp.slide.tiles import tile_cache
 
 TILE_PX = (256, 1024)
 """Least and most px of a tile's side; smaller chunks are joined, larger ones cut."""
@@ -164,7 +163,7 @@ class OmeZarrSource(TiledSource):
             ):
                 key = self._token, "chunk", level, row, col
                 read = partial(self._read, level, rows, cols)
-                chunk = tile_cache().fetch(key, read)
+                chunk = self._fetch(key, read)
                 out[into_y, into_x] = chunk[from_y, from_x]
         return out
 

@@ -7,6 +7,7 @@ whose library speaks (x, y) turns round at its own edge.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -124,6 +125,10 @@ class SlideSource(Protocol):
 
     def cached_tile(self, level: int, row: int, col: int) -> Pixels | None:
         """Return a tile if it is decoded already; never decodes, so never waits."""
+        ...
+
+    def passing(self, budget_bytes: int) -> AbstractContextManager[None]:
+        """Keep tiles that are decoded meanwhile apart from those on display."""
         ...
 
     def read_associated(self, name: str) -> Pixels:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from napari_gimp.slide.damage import Damage
 from napari_gimp.slide.icc import to_srgb
 from napari_gimp.slide.resolution import trusted_mpp
 from napari_gimp.slide.source import Level, Pixels, Resolution
-from napari_gimp.slide.tiles import tile_cache
+from napari_gimp.slide.tiles import TileCache, tile_cache
 
 _OPEN: weakref.WeakSet[TiledSource] = weakref.WeakSet()
 _OPEN_LOCK = threading.Lock()
@@ -74,6 +75,7 @@ class TiledSource(ABC):
         self.damage = Damage(facts.path.name)
         self.fingerprint = facts.fingerprint
         self._convert: Callable[[Pixels], Pixels] | None = None
+        self._apart: TileCache | None = None
         self._closed = False
         self._was_there = facts.path.exists()
         with _OPEN_LOCK:
@@ -133,8 +135,25 @@ class TiledSource(ABC):
         self._check_open()
         place = level, row, col
         decode = partial(self._decoded, *place)
-        fetch = partial(tile_cache().fetch, self._key(*place), decode)
-        return self._mended(place, fetch)
+        return self._mended(place, partial(self._fetch, self._key(*place), decode))
+
+    @contextmanager
+    def passing(self, budget_bytes: int) -> Iterator[None]:
+        """Keep what is decoded meanwhile apart, and forget it at the end.
+
+        For whoever goes through a slide once: what is on display stays in the cache.
+        """
+        self._apart = TileCache(budget_bytes)
+        try:
+            yield
+        finally:
+            self._apart = None
+
+    def _fetch(self, key: tuple[object, ...], decode: Callable[[], Pixels]) -> Pixels:
+        if (apart := self._apart) is None:
+            return tile_cache().fetch(key, decode)
+        kept = tile_cache().settled(key)
+        return apart.fetch(key, decode) if kept is None else kept
 
     def use_srgb(self) -> None:
         """Convert pixels from the file's colour profile to sRGB from now on.

@@ -1,7 +1,7 @@
 """Decoded tiles, kept in one cache that is weighed in bytes.
 
-Computing and display share it, so a tile that a patch reader needed is on the screen
-at once, and two threads that want the same tile decode it once.
+Two threads that want the same tile decode it once. Who goes through a whole slide
+takes from it what is there and keeps his own tiles in a small cache apart.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from napari_gimp.patches import reading
 from napari_gimp.patches.grid import PatchGrid, lay_patches
 from napari_gimp.patches.reading import BAND_BYTES, band_rows, read_batches
 from napari_gimp.patches.tissue import Tissue
+from napari_gimp.slide.source import SlideSource, open_slide
+from napari_gimp.slide.tiles import TileCache, tile_cache
+from small_slides import write_slide
 
 PATCH_BYTES = 16 * 16 * 3
 
@@ -171,3 +176,54 @@ def test_a_band_of_a_large_slide_is_four_rows_of_the_default_encoder() -> None:
     bands = band_rows(patches, 0, BAND_BYTES // (128 * 128 * 3))
 
     assert [b.stop - b.start for b in bands] == [4 * 316] * 10
+
+
+@pytest.fixture
+def tiled(tmp_path: Path) -> Iterator[SlideSource]:
+    """A slide of 4 x 4 tiles, 128 um each."""
+    with open_slide(write_slide(tmp_path / "tiled.tif", seed=0)) as slide:
+        yield slide
+
+
+def off_tiles() -> PatchGrid:
+    """Patches of 16 um every 12 um: their bands begin and end within tiles."""
+    mask = np.ones((64, 64), bool)
+    tissue = Tissue(mask, Grid(mask.shape, (8.0, 8.0)))
+    return lay_patches(tissue, patch_um=16.0, stride_um=12.0)
+
+
+def test_reading_patches_keeps_few_tiles_and_pushes_none_off_the_display(
+    tiled, encoder, monkeypatch
+) -> None:
+    budget, apart, made = 5 * 256 * 256 * 3, [], TileCache.__init__
+
+    def noted(cache: TileCache, budget_bytes: int) -> None:
+        made(cache, budget_bytes)
+        apart.append(cache)
+
+    monkeypatch.setattr(TileCache, "__init__", noted)
+    monkeypatch.setattr(reading, "TILES_BYTES", budget)
+    shared, most = tile_cache(), 0
+    before = len(shared)
+
+    for _ in read_batches(tiled, off_tiles(), encoder):
+        most = max(most, apart[-1].used_bytes)
+
+    assert len(shared) == before
+    assert 0 < most <= budget
+
+
+def test_tiles_on_display_are_not_decoded_again_for_patches(
+    tiled, encoder, monkeypatch
+) -> None:
+    for row, col in itertools.product(range(4), range(4)):
+        tiled.tile(0, row, col)
+    decoded = []
+    decode = tiled.decode_tile
+    monkeypatch.setattr(
+        tiled, "decode_tile", lambda *place: decoded.append(place) or decode(*place)
+    )
+
+    list(read_batches(tiled, off_tiles(), encoder))
+
+    assert not decoded
