@@ -29,6 +29,8 @@ SMALLEST_STROKE_MM2 = {"blue or green ink": 0.01, "red ink": 0.03, "black ink": 
 SMALLEST_DOT_MM2 = 0.004
 """Where a pen rests its ink is redder than blood can be, and small."""
 RIM_CELLS = 3
+GLASS_OD = 0.039
+"""Light that is lost in glass, at most: the least that any sign asks for is 0.04."""
 STRIP_ROWS = 64
 """So many rows at a time stay in the processor's cache."""
 
@@ -93,13 +95,16 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
     strong one and is as large as a pen makes it (red cells are red, but few).
     """
     rows = len(density)
-    signs = np.empty((8, *density.shape[:2]), dtype=bool)
+    signs = np.zeros((8, *density.shape[:2]), dtype=bool)
 
     def fill(strip: slice) -> None:
         first, stop = max(strip.start - 1, 0), strip.stop + 1
-        smooth = (_smooth(density[first:stop, :, k]) for k in range(3))
+        cols = _stained_columns(density[first:stop])
+        if cols is None:
+            return
+        smooth = (_smooth(density[first:stop, cols, k]) for k in range(3))
         part = slice(strip.start - first, strip.stop - first)
-        signs[:, strip] = _signs(*(channel[part] for channel in smooth))
+        signs[:, strip, cols] = _signs(*(channel[part] for channel in smooth))
 
     in_strips(fill, rows)
     cell_mm2 = cell_um[0] * cell_um[1] / 1e6
@@ -109,6 +114,17 @@ def find_artefacts(density: Density, cell_um: YX) -> dict[str, Mask]:
     }
     found["red ink"] |= _strokes(signs[2], signs[7], int(SMALLEST_DOT_MM2 / cell_mm2))
     return {**found, "dark edge": _touching_border(signs[6])}
+
+
+def _stained_columns(strip: Density) -> slice | None:
+    """Return the columns that may show a sign: each asks for more than `GLASS_OD`.
+
+    Two more at either side, so that what lies beyond changes no mean within.
+    """
+    used = np.flatnonzero((strip > GLASS_OD).any(axis=(0, 2)))
+    if not len(used):
+        return None
+    return slice(max(int(used[0]) - 2, 0), int(used[-1]) + 3)
 
 
 def _signs(red: Density, green: Density, blue: Density) -> list[Mask]:
