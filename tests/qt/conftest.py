@@ -14,6 +14,8 @@ from psygnal import emit_queued
 from shown_slides import show_slide
 
 from napari_gimp._qt.analyse import AnalyseDock
+from napari_gimp._qt.scene import scene_of
+from napari_gimp._qt.slide import SlideDock
 from napari_gimp.explain.inference import (
     Event,
     Finished,
@@ -199,6 +201,22 @@ def settle(qtbot: Any) -> Callable[[AnalyseDock], None]:
         qtbot.waitUntil(settled, timeout=60_000)
 
     return wait_for
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any) -> Any:
+    """A viewer with a scene; tests of other docks may have their own."""
+    viewer = make_napari_viewer()
+    scene_of(viewer)
+    return viewer
+
+
+@pytest.fixture
+def dock(viewer: Any, qtbot: Any) -> Any:
+    """The Slide dock; tests of other docks have their own."""
+    dock = SlideDock(viewer)
+    qtbot.addWidget(dock)
+    return dock
 
 
 @pytest.fixture

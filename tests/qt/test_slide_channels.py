@@ -25,20 +25,6 @@ SHAPE = (700, 900)
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer()
-    scene_of(viewer)
-    return viewer
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: Any) -> Any:
-    dock = SlideDock(viewer)
-    qtbot.addWidget(dock)
-    return dock
-
-
-@pytest.fixture
 def channels(tmp_path: Path) -> Path:
     """Write fluorescence: two channels of 16 bits with names."""
     path = tmp_path / "cells.ome.tif"

@@ -23,20 +23,6 @@ Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
 
 
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer()
-    scene_of(viewer)
-    return viewer
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: Any) -> Any:
-    dock = SlideDock(viewer)
-    qtbot.addWidget(dock)
-    return dock
-
-
 def test_the_colour_switch_shows_the_slide_converted_in_the_same_layer(
     viewer: Any, dock: SlideDock, tmp_path: Path, deliver: Deliver
 ) -> None:

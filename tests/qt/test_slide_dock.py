@@ -17,20 +17,6 @@ Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
 
 
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer()
-    scene_of(viewer)
-    return viewer
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: Any) -> Any:
-    dock = SlideDock(viewer)
-    qtbot.addWidget(dock)
-    return dock
-
-
 def test_the_slide_dock_says_what_the_slide_is(
     viewer: Any, dock: SlideDock, make_slide: Make
 ) -> None:

@@ -10,26 +10,11 @@ import numpy as np
 import pytest
 from shown_slides import show_slide
 
-from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide import SlideDock
 from napari_gimp._qt.slide_label import as_rgb
 
 Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
-
-
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer()
-    scene_of(viewer)
-    return viewer
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: Any) -> Any:
-    dock = SlideDock(viewer)
-    qtbot.addWidget(dock)
-    return dock
 
 
 class WithLabel:

@@ -10,27 +10,12 @@ from typing import Any
 import pytest
 from shown_slides import show_slide
 
-from napari_gimp._qt.scene import scene_of
 from napari_gimp._qt.slide import SlideDock
 from napari_gimp._qt.slide_saving import FLAT_PX, pyramid_name
 from napari_gimp.slide.source import open_slide
 
 Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
-
-
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer()
-    scene_of(viewer)
-    return viewer
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: Any) -> Any:
-    dock = SlideDock(viewer)
-    qtbot.addWidget(dock)
-    return dock
 
 
 def test_saving_writes_a_pyramid_that_opens_as_the_same_slide(

@@ -20,20 +20,6 @@ Deliver = Callable[[Any], None]
 Make = Callable[..., Path]
 
 
-@pytest.fixture
-def viewer(make_napari_viewer: Any) -> Any:
-    viewer = make_napari_viewer()
-    scene_of(viewer)
-    return viewer
-
-
-@pytest.fixture
-def dock(viewer: Any, qtbot: Any) -> Any:
-    dock = SlideDock(viewer)
-    qtbot.addWidget(dock)
-    return dock
-
-
 def test_damaged_tiles_are_counted_in_the_dock_and_told_once(
     viewer: Any, dock: SlideDock, make_slide: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
