@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from napari_gimp.slide.remembered import keep_choices, read_choices
 
 if TYPE_CHECKING:
+    from napari_gimp.patches.encoders.protocol import Measured
     from napari_gimp.patches.store import FeatureStore
 
 RATES_FILE = "encoder-rates.json"
@@ -28,22 +29,6 @@ TIMES_INPUT = 24
 ResNet-50 10, a ViT-g with its wide layers 24."""
 BYTES_PER_ROW = 16
 """Place and lattice index of a patch, beside its features."""
-
-
-class Measured(Protocol):
-    """What is known of an encoder without loading it."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex digest of its content."""
-
-    @property
-    def width(self) -> int:
-        """P, features per patch."""
-
-    @property
-    def input_px(self) -> int:
-        """Side of a patch, px."""
 
 
 @dataclass(frozen=True, slots=True)

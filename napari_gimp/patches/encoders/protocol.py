@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 from napari_gimp.errors import EncoderError
 
 
-class Encoder(Protocol):
-    """A frozen network that turns patches into feature vectors."""
-
-    @property
-    def name(self) -> str:
-        """What `load_encoder` takes to load it again."""
+class Measured(Protocol):
+    """What is known of an encoder without loading it."""
 
     @property
     def fingerprint(self) -> str:
@@ -28,6 +24,14 @@ class Encoder(Protocol):
     @property
     def input_px(self) -> int:
         """Side of a patch, px."""
+
+
+class Encoder(Measured, Protocol):
+    """A frozen network that turns patches into feature vectors."""
+
+    @property
+    def name(self) -> str:
+        """What `load_encoder` takes to load it again."""
 
     @property
     def mpp(self) -> float:
